@@ -1,0 +1,108 @@
+/* A model: one state (parameters, statistics), and a plan for each entry point that runs on it. */
+#ifndef MEZZO_MODEL_H
+#define MEZZO_MODEL_H
+
+#include "mezzo/graph.h"
+#include "mezzo/precision.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mezzo_model mezzo_model;
+
+/* Builds the graph of an entry point (mezzo_graph_entry tells which).  May be called more than once
+ * for each, and makes the same graph every time. */
+typedef mezzo_status mezzo_build_fn(mezzo_graph *graph, void *user);
+
+typedef struct mezzo_model_config {
+    mezzo_build_fn *build;
+    void *user;         /* handed to `build`; must outlive the model                        */
+    const char *device; /* "cpu" (also if null), or "ref": plain C, slow, the specification  */
+    mezzo_precision precision; /* copied */
+    uint64_t seed;             /* of initial values and dropout                              */
+} mezzo_model_config;
+
+/* Builds the graph of `entry` too, so that a model that cannot be built fails here, and its tensors
+ * are there.  `*out` is the caller's. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_create(mezzo_model **out, mezzo_ctx *ctx,
+                                                           const mezzo_model_config *config,
+                                                           mezzo_entry entry);
+MEZZO_API void mezzo_model_destroy(mezzo_model *model);
+
+/* A named input of an entry point, on host memory, in the input's type and shape. */
+typedef struct mezzo_binding {
+    const char *name;
+    const void *data;
+    size_t bytes;
+} mezzo_binding;
+
+/* Run the forward graph of EVAL.  Plans the entry at its first use.  State is not changed. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_evaluate(mezzo_model *model,
+                                                             const mezzo_binding *inputs,
+                                                             int count);
+/* Copy a named output of the entry's last run to `out[count]`, as FP32.  INVALID_ARGUMENT if there
+ * is none of this name or `count` is not its size. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_output(mezzo_model *model, mezzo_entry entry,
+                                                           const char *name, float *out,
+                                                           int64_t count);
+
+typedef enum mezzo_state_kind {
+    MEZZO_STATE_PARAM,    /* trained: FP32 master                  */
+    MEZZO_STATE_STATISTIC, /* written by forward (running averages)   */
+    MEZZO_STATE_MOMENT    /* of an optimizer: "optimizer/PARAM.m"   */
+} mezzo_state_kind;
+typedef struct mezzo_state_info {
+    const char *name; /* valid as long as the model */
+    mezzo_state_kind kind;
+    mezzo_shape shape;
+    mezzo_dtype compute; /* the type that operations read a parameter in: the narrowest use */
+} mezzo_state_info;
+
+MEZZO_API int mezzo_model_state_count(const mezzo_model *model);
+/* `index` in 0..count - 1, in the order in which the graph made them. */
+MEZZO_API mezzo_state_info mezzo_model_state_at(const mezzo_model *model, int index);
+/* -1 if there is no tensor of that name. */
+MEZZO_API int mezzo_model_state_find(const mezzo_model *model, const char *name);
+/* Copy a tensor out or in as FP32; `count` must be its number of elements. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_read(mezzo_model *model, int index, float *out,
+                                                         int64_t count);
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_write(mezzo_model *model, int index,
+                                                          const float *in, int64_t count);
+
+/* The plan of an entry point in figures; planned at its first use. */
+typedef struct mezzo_plan_info {
+    int op_count, cast_count, call_count, fallback_count;
+    uint64_t state_bytes;      /* parameters, statistics (and moments, once a trainer is there) */
+    uint64_t weight_bytes;     /* low-precision and packed copies of parameters                */
+    uint64_t activation_bytes; /* the plan's memory: activations and gradients                 */
+    uint64_t scratch_bytes;    /* workspaces of kernels, all workers                           */
+    double flops;              /* of one run                                                   */
+    char numerics_hash[65];    /* graph, types, accumulation, scaling, versions of operations  */
+    char execution_hash[65];   /* kernels, offsets, library versions                           */
+} mezzo_plan_info;
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry,
+                                                              mezzo_plan_info *out);
+
+/* One operation of a plan, for reports.  Texts live as long as the model. */
+typedef struct mezzo_plan_op {
+    const char *name, *op;
+    const char *phase;    /* "prepare" (once a step), "forward", "backward"  */
+    mezzo_dtype compute;  /* type of its data operands                       */
+    const char *rule;     /* id of the rule that chose it: "low", "follow"...*/
+    const char *reason;   /* the rule in words, with names                   */
+    const char *kernel;   /* "conv.dnnl", "relu.avx512"                      */
+    const char *fallback; /* why it does not compute as asked; null if it does */
+    uint64_t out_bytes;
+    double flops;
+    bool is_cast;
+    mezzo_dtype cast_from, cast_to;
+    mezzo_shape shape; /* of the first output */
+} mezzo_plan_op;
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry,
+                                                            int index, mezzo_plan_op *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

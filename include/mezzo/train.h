@@ -1,0 +1,135 @@
+/* The training step: one ordered tail that commits as a whole or not at all.
+ *
+ *   forward, backward -> finite? norm -> clip -> update masters -> commit -> cast weights
+ *
+ * A step whose gradients are not finite is skipped: weights, moments, statistics, step count and
+ * learning rate stay as they were, bit for bit; only the attempt counter and the loss scale move.
+ */
+#ifndef MEZZO_TRAIN_H
+#define MEZZO_TRAIN_H
+
+#include "mezzo/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Parameters whose name matches (`*`, `?`; the last match wins) train by other factors. */
+typedef struct mezzo_param_group {
+    const char *match;
+    float lr_scale;     /* times the schedule's rate; 0 freezes                      */
+    float weight_decay; /* instead of the optimizer's                                */
+} mezzo_param_group;
+
+/* Parameters of every optimizer; each reads its own.  Values are taken as they are: start from
+ * mezzo_optimizer_default. */
+typedef struct mezzo_optimizer_config {
+    const char *kind; /* "adamw", "sgd": the names in optim.def */
+    float lr;
+    float weight_decay;
+    float beta1, beta2, eps; /* adamw */
+    float momentum;          /* sgd */
+    bool nesterov;
+    /* Without groups, parameters of rank 1 (norms, biases) get no weight decay. */
+    const mezzo_param_group *groups;
+    int group_count;
+} mezzo_optimizer_config;
+/* adamw: lr 1e-3, weight_decay 0.01, betas 0.9 and 0.999, eps 1e-8; sgd: momentum 0.9. */
+MEZZO_API mezzo_optimizer_config mezzo_optimizer_default(const char *kind);
+
+typedef enum mezzo_schedule_kind {
+    MEZZO_SCHEDULE_CONSTANT,
+    MEZZO_SCHEDULE_COSINE
+} mezzo_schedule_kind;
+/* Rate of step t = 0, 1, ...: lr (t + 1) / warmup while t < warmup; then lr, or the half cosine
+ * from lr down to lr_min over the steps that are left: lr_min + (lr - lr_min)(1 + cos(pi (t -
+ * warmup) / (steps - warmup))) / 2. */
+typedef struct mezzo_schedule {
+    mezzo_schedule_kind kind;
+    int64_t warmup;
+    int64_t steps; /* of the whole run; used by cosine */
+    float lr_min;
+} mezzo_schedule;
+MEZZO_API double mezzo_schedule_lr(const mezzo_schedule *schedule, double lr, int64_t step);
+
+typedef struct mezzo_trainer_config {
+    mezzo_optimizer_config optimizer;
+    mezzo_schedule schedule;
+    mezzo_scaler_config scaler;
+    float clip; /* largest global gradient norm; 0: no clipping */
+} mezzo_trainer_config;
+
+typedef struct mezzo_trainer mezzo_trainer;
+
+/* Adds optimizer state to the model, which must outlive the trainer and have no other. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_create(mezzo_trainer **out,
+                                                             mezzo_model *model,
+                                                             const mezzo_trainer_config *config);
+MEZZO_API void mezzo_trainer_destroy(mezzo_trainer *trainer);
+
+typedef enum mezzo_skip_reason {
+    MEZZO_SKIP_NONE,
+    MEZZO_SKIP_GRADIENT, /* a gradient is Inf or NaN                              */
+    MEZZO_SKIP_LOSS,     /* the loss itself is not finite                          */
+    MEZZO_SKIP_NORM      /* finite, but the norm is beyond 2^60: the update could overflow */
+} mezzo_skip_reason;
+
+/* What happened; an overflow is a result, not an error. */
+typedef struct mezzo_step_result {
+    int64_t step;    /* committed steps, this one included if it was */
+    int64_t attempt; /* tries, this one included                     */
+    bool skipped;
+    mezzo_skip_reason reason;
+    const char *where; /* the parameter whose gradient is not finite; null otherwise */
+    double loss;       /* unscaled */
+    double grad_norm;  /* unscaled, before clipping; Inf or NaN if the gradients are */
+    double lr;
+    float loss_scale; /* of this step */
+} mezzo_step_result;
+
+/* One step on one batch.  The inputs are those of the TRAIN graph. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_step(mezzo_trainer *trainer,
+                                                           const mezzo_binding *inputs, int count,
+                                                           mezzo_step_result *result);
+
+/* Everything that a later step depends on, the model's tensors aside. */
+typedef struct mezzo_trainer_state {
+    int64_t step, attempt,
+        sample; /* committed steps; tries; samples drawn, those of skipped steps too */
+    int64_t skipped;
+    mezzo_scaler scaler;
+} mezzo_trainer_state;
+MEZZO_API mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *trainer);
+/* BLAKE2b-256 in hex over weights, moments, statistics and the committed step; equal before and
+ * after a skipped step.  `hex` holds 65 bytes. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_state_hash(mezzo_trainer *trainer, char *hex);
+/* Copy the gradient of a parameter of the last step out, unscaled, before clipping. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *trainer,
+                                                                    const char *param, float *out,
+                                                                    int64_t count);
+
+/* For loops of your own, on raw buffers. */
+
+/* Sum of squares of the finite elements, and the number of the others.  `dtype` F32, F16 or BF16.
+ */
+typedef struct mezzo_gradient_norm {
+    double sum_of_squares;
+    int64_t nonfinite;
+} mezzo_gradient_norm;
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_gradient_check(mezzo_ctx *ctx, const void *gradient,
+                                                             mezzo_dtype dtype, size_t count,
+                                                             mezzo_gradient_norm *out);
+/* One AdamW update of `count` elements: w, m, v FP32 in place, g of `dtype`.  g is multiplied by
+ * `gradient_factor` (unscaling and clipping) first.  `step` counts from 1.  Formula: families.h,
+ * adamw. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_adamw_update(mezzo_ctx *ctx,
+                                                           const mezzo_optimizer_config *config,
+                                                           float *w, float *m, float *v,
+                                                           const void *g, mezzo_dtype dtype,
+                                                           size_t count, double lr,
+                                                           double gradient_factor, int64_t step);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,147 @@
+/* A model's state to and from safetensors files. */
+#include "checkpoint/weights.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/ctx.h"
+#include "checkpoint/safetensors_format.h"
+#include "num/number.h"
+
+static mezzo_status write_file(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
+                               const char *name, const mezzo_safetensors_item *items,
+                               const mezzo_dtype *source_types, int count,
+                               const mzi_weights_info *info) {
+    char path[4096], step[24];
+    mzi_format(path, sizeof path, "%s/%s", folder, name);
+    mzi_format(step, sizeof step, "%" PRId64, info->step);
+    const mezzo_safetensors_note notes[] = {
+        {"format", "pt"},
+        {"mezzo.plan_hash", info->plan_hash},
+        {"mezzo.precision", mezzo_dtype_name(info->precision)},
+        {"mezzo.step", step},
+        {"mezzo.version", mezzo_version()},
+    };
+    return mzi_safetensors_write(ctx, fs, path, items, source_types, count, notes,
+                                 (int)(sizeof notes / sizeof notes[0]));
+}
+
+/* The masters and the optimizer's tensors, then the weights again in their compute types. */
+static mezzo_status write_both(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
+                               const mzi_weight *weights, int count, int optimizer_count,
+                               mezzo_safetensors_item *items, mezzo_dtype *source_types,
+                               const mzi_weights_info *info) {
+    for (int i = 0; i < count; i++) {
+        items[i] =
+            (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, weights[i].data};
+        source_types[i] = MEZZO_F32;
+    }
+    MZI_TRY(
+        write_file(ctx, fs, folder, MZI_MASTERS_FILE, items, NULL, count + optimizer_count, info));
+    for (int i = 0; i < count; i++)
+        items[i].dtype = weights[i].compute;
+    return write_file(ctx, fs, folder, MZI_MODEL_FILE, items, source_types, count, info);
+}
+
+mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
+                              const mzi_weight *weights, int count,
+                              const mezzo_safetensors_item *optimizer, int optimizer_count,
+                              const mzi_weights_info *info) {
+    size_t total = (size_t)count + (size_t)optimizer_count;
+    size_t item_bytes = total * sizeof(mezzo_safetensors_item);
+    size_t type_bytes = total * sizeof(mezzo_dtype);
+    MZI_TRY(mzi_fs_mkdirs(ctx, fs, folder));
+    mezzo_safetensors_item *items = mzi_alloc(ctx, item_bytes);
+    mezzo_dtype *source_types = mzi_alloc(ctx, type_bytes);
+    mezzo_status status;
+    if (items && source_types) {
+        if (optimizer_count > 0)
+            memcpy(items + count, optimizer, (size_t)optimizer_count * sizeof *items);
+        status =
+            write_both(ctx, fs, folder, weights, count, optimizer_count, items, source_types, info);
+    } else {
+        status = mzi_out_of_memory(ctx, item_bytes + type_bytes, "saving a model");
+    }
+    mzi_free(ctx, source_types, type_bytes);
+    mzi_free(ctx, items, item_bytes);
+    return status;
+}
+
+static void shape_text(char out[160], mezzo_shape shape) {
+    size_t used = mzi_format(out, 160, "[");
+    for (int32_t i = 0; i < shape.rank; i++)
+        used += mzi_format(out + used, 160 - used, "%s%" PRId64, i > 0 ? ", " : "", shape.dim[i]);
+    mzi_format(out + used, 160 - used, "]");
+}
+
+static mezzo_status check_weight(mezzo_ctx *ctx, const mezzo_safetensors *file, const char *path,
+                                 const mzi_weight *weight) {
+    int index = mezzo_safetensors_find(file, weight->name);
+    if (index < 0)
+        MZI_FAIL(ctx, MEZZO_DATA,
+                 "'%s' has no tensor \"%s\": it was saved from another model; use the "
+                 "configuration that it was trained with",
+                 path, weight->name);
+    mezzo_safetensors_item item = mezzo_safetensors_at(file, index);
+    char found[160], expected[160];
+    shape_text(found, item.shape);
+    shape_text(expected, weight->shape);
+    if (!mezzo_shape_equal(item.shape, weight->shape))
+        MZI_FAIL(ctx, MEZZO_DATA,
+                 "'%s': tensor \"%s\" has shape %s, and the model's is %s; use the configuration "
+                 "that it was trained with",
+                 path, weight->name, found, expected);
+    if (item.dtype != MEZZO_F32 && item.dtype != MEZZO_F16 && item.dtype != MEZZO_BF16)
+        MZI_FAIL(ctx, MEZZO_DATA, "'%s': tensor \"%s\" is %s; expected f32, f16 or bf16", path,
+                 weight->name, mezzo_dtype_name(item.dtype));
+    return MEZZO_OK;
+}
+
+static mezzo_status check_file(mezzo_ctx *ctx, const mezzo_safetensors *file, const char *path,
+                               const mzi_weight *weights, int count) {
+    for (int i = 0; i < count; i++)
+        MZI_TRY(check_weight(ctx, file, path, &weights[i]));
+    int optimizer = 0;
+    for (int i = 0; i < mezzo_safetensors_count(file); i++) {
+        const char *name = mezzo_safetensors_at(file, i).name;
+        optimizer += strncmp(name, MZI_OPTIMIZER_PREFIX, strlen(MZI_OPTIMIZER_PREFIX)) == 0;
+    }
+    int others = mezzo_safetensors_count(file) - optimizer;
+    if (others > count)
+        MZI_FAIL(ctx, MEZZO_DATA,
+                 "'%s' has %d tensors, and the model %d: it was saved from another model; use the "
+                 "configuration that it was trained with",
+                 path, others, count);
+    return MEZZO_OK;
+}
+
+/* The file's bytes may not be aligned. */
+static void copy_weight(float *out, const mezzo_safetensors_item *item) {
+    int64_t count = mezzo_shape_count(item->shape);
+    if (item->dtype == MEZZO_F32) {
+        if (count > 0)
+            memcpy(out, item->data, (size_t)count * sizeof *out);
+        return;
+    }
+    const uint8_t *bytes = item->data;
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t bits;
+        memcpy(&bits, bytes + 2 * i, sizeof bits);
+        out[i] = item->dtype == MEZZO_BF16 ? mzi_bf16_load((mezzo_bf16){bits})
+                                           : mzi_f16_load((mezzo_f16){bits});
+    }
+}
+
+mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight *weights,
+                              int count) {
+    mezzo_safetensors *file;
+    MZI_TRY(mezzo_safetensors_open(&file, ctx, path));
+    mezzo_status status = check_file(ctx, file, path, weights, count);
+    for (int i = 0; status == MEZZO_OK && i < count; i++) {
+        mezzo_safetensors_item item =
+            mezzo_safetensors_at(file, mezzo_safetensors_find(file, weights[i].name));
+        copy_weight(weights[i].data, &item);
+    }
+    mezzo_safetensors_close(file);
+    return status;
+}

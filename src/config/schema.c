@@ -1,0 +1,175 @@
+/* Every key: its type, default, range and meaning.  This table is what files are checked against,
+ * and what help and documentation are made from. */
+#include <string.h>
+
+#include "config/schema.h"
+
+/* Real parameters end up in FP32, where this is the largest value below 1 that 7 digits name. */
+#define BELOW_ONE 0.9999999
+#define COUNT_MAX 1e9         /* steps, samples */
+#define SEED_MAX 0x1p53       /* exact in every JSON reader */
+#define LOSS_SCALE_MAX 0x1p64 /* far above what FP16 gradients can need: 2^-24 times it is 2^40 */
+
+static const mezzo_config_key keys[] = {
+    {"model.kind", MEZZO_CONFIG_TEXT, "cnn", NULL, 0, 0, "model to train: cnn, mlp"},
+    {"model.channels", MEZZO_CONFIG_INT_LIST, "[32, 64, 64]", NULL, 1, 65536,
+     "cnn: output channels of each 3x3 convolution"},
+    {"model.pool_after", MEZZO_CONFIG_INT_LIST, "[2, 3]", NULL, 1, MZI_CONFIG_ITEM_MAX,
+     "cnn: convolutions, counted from 1, that a 2x2 max pooling follows"},
+    {"model.hidden", MEZZO_CONFIG_INT_LIST, "[128]", NULL, 1, 1048576,
+     "widths of the hidden linear layers"},
+    {"model.dropout", MEZZO_CONFIG_REAL, "0", NULL, 0, 0.99,
+     "probability to drop an output of a hidden layer"},
+    {"model.activation", MEZZO_CONFIG_CHOICE, "relu", "relu|gelu", 0, 0,
+     "function behind each hidden layer"},
+
+    {"data.kind", MEZZO_CONFIG_CHOICE, "idx", "idx", 0, 0, "format of the data set"},
+    {"data.path", MEZZO_CONFIG_TEXT, "/usr/share/datasets/fashion-mnist", NULL, 0, 0,
+     "directory of the IDX files, compressed or not"},
+    {"data.batch", MEZZO_CONFIG_INT, "128", NULL, 1, 1048576, "samples in a step"},
+    {"data.limit", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
+     "use only the first training samples; 0: all"},
+    {"data.test_limit", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
+     "use only the first test samples; 0: all"},
+    {"data.mean", MEZZO_CONFIG_REAL, "0.2860", NULL, -1e6, 1e6,
+     "subtracted from pixels scaled to 0..1 (the default is Fashion-MNIST's mean)"},
+    {"data.std", MEZZO_CONFIG_REAL, "0.3530", NULL, 1e-6, 1e6,
+     "divides what is left (the default is Fashion-MNIST's deviation)"},
+
+    {"precision.compute", MEZZO_CONFIG_CHOICE, "bf16", "f32|bf16|f16", 0, 0,
+     "type of matrix products, convolutions and activations"},
+    {"precision.overrides", MEZZO_CONFIG_RECORD_LIST, "[]", "match:text compute:f32|bf16|f16", 0, 0,
+     "operations by name pattern that compute in another type; the last match wins"},
+    {"precision.strict", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
+     "fail if a kernel would not compute in the type asked for"},
+    {"precision.loss_scale.mode", MEZZO_CONFIG_CHOICE, "auto", "auto|none|static|dynamic", 0, 0,
+     "auto: dynamic if something computes in f16, none otherwise"},
+    {"precision.loss_scale.init", MEZZO_CONFIG_REAL, "65536", NULL, 1, LOSS_SCALE_MAX,
+     "first loss scale, a power of two"},
+    {"precision.loss_scale.growth", MEZZO_CONFIG_REAL, "2", NULL, 2, 65536,
+     "factor after `interval` clean steps in a row, a power of two"},
+    {"precision.loss_scale.backoff", MEZZO_CONFIG_REAL, "0.5", NULL, 0x1p-16, 0.5,
+     "factor after an overflow, a power of two"},
+    {"precision.loss_scale.interval", MEZZO_CONFIG_INT, "2000", NULL, 1, COUNT_MAX,
+     "clean steps before the scale grows"},
+
+    {"optimizer.kind", MEZZO_CONFIG_CHOICE, "adamw", "adamw|sgd", 0, 0, "how weights are updated"},
+    {"optimizer.lr", MEZZO_CONFIG_REAL, "1e-3", NULL, 0, 1000, "learning rate at its highest"},
+    {"optimizer.weight_decay", MEZZO_CONFIG_REAL, "0.01", NULL, 0, 1000,
+     "decay of weights of rank 2 and more, unless a group says otherwise"},
+    {"optimizer.beta1", MEZZO_CONFIG_REAL, "0.9", NULL, 0, BELOW_ONE,
+     "adamw: decay of the gradient's mean"},
+    {"optimizer.beta2", MEZZO_CONFIG_REAL, "0.999", NULL, 0, BELOW_ONE,
+     "adamw: decay of the gradient's mean square"},
+    {"optimizer.eps", MEZZO_CONFIG_REAL, "1e-8", NULL, 1e-30, 1,
+     "adamw: added to the root of the mean square"},
+    {"optimizer.momentum", MEZZO_CONFIG_REAL, "0.9", NULL, 0, BELOW_ONE,
+     "sgd: decay of the velocity"},
+    {"optimizer.nesterov", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
+     "sgd: step along the velocity to come"},
+    {"optimizer.groups", MEZZO_CONFIG_RECORD_LIST, "[]",
+     "match:text lr_scale:real=1 weight_decay:real=optimizer.weight_decay", 0, 1000,
+     "parameters by name pattern that train by other factors; the last match wins"},
+
+    {"schedule.kind", MEZZO_CONFIG_CHOICE, "constant", "constant|cosine", 0, 0,
+     "learning rate behind the warm-up"},
+    {"schedule.warmup", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
+     "steps in which the learning rate rises to optimizer.lr"},
+    {"schedule.lr_min", MEZZO_CONFIG_REAL, "0", NULL, 0, 1000, "cosine: learning rate at the end"},
+
+    {"train.steps", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
+     "committed steps to train; 0: train.epochs says"},
+    {"train.epochs", MEZZO_CONFIG_INT, "2", NULL, 0, COUNT_MAX,
+     "passes over the training samples, if train.steps is 0"},
+    {"train.seed", MEZZO_CONFIG_INT, "1", NULL, 0, SEED_MAX,
+     "of initial weights, order of samples and dropout"},
+    {"train.clip", MEZZO_CONFIG_REAL, "0", NULL, 0, 1e9,
+     "largest global gradient norm; 0: no clipping"},
+    {"train.eval_every", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
+     "steps between evaluations; 0: at the end of each epoch"},
+    {"train.threads", MEZZO_CONFIG_INT, "auto", "auto", 0, 1024,
+     "workers; auto: the CPUs that this process may use"},
+    {"train.isa", MEZZO_CONFIG_CHOICE, "auto", "auto|ref|avx2|avx512|avx512_bf16", 0, 0,
+     "highest instruction set to use"},
+
+    {"run.dir", MEZZO_CONFIG_TEXT, "\"\"", NULL, 0, 0,
+     "directory of the run; empty: runs/NAME-TIME"},
+    {"run.name", MEZZO_CONFIG_TEXT, "run", NULL, 0, 0, "name of the run"},
+    {"run.overwrite", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
+     "use a directory that already holds a run"},
+};
+
+int mzi_config_key_count(void) {
+    return (int)(sizeof keys / sizeof keys[0]);
+}
+
+const mezzo_config_key *mezzo_config_key_at(int index) {
+    return index >= 0 && index < mzi_config_key_count() ? &keys[index] : NULL;
+}
+
+int mzi_config_key_find(const char *path) {
+    for (int i = 0; i < mzi_config_key_count(); i++)
+        if (strcmp(keys[i].path, path) == 0)
+            return i;
+    return -1;
+}
+
+mzi_slice mzi_config_component(int index, const char *section) {
+    const char *path = keys[index].path;
+    size_t bytes = strlen(section);
+    if (bytes > 0) {
+        if (strncmp(path, section, bytes) != 0 || path[bytes] != '.')
+            return (mzi_slice){path, 0};
+        path += bytes + 1;
+    }
+    return (mzi_slice){path, strcspn(path, ".")};
+}
+
+bool mzi_config_is_section(const char *path) {
+    for (int i = 0; i < mzi_config_key_count(); i++)
+        if (path[0] != '\0' && mzi_config_component(i, path).bytes > 0)
+            return true;
+    return false;
+}
+
+bool mzi_slice_equal(mzi_slice slice, const char *text) {
+    return strlen(text) == slice.bytes && memcmp(slice.text, text, slice.bytes) == 0;
+}
+
+mzi_slice mzi_slice_of(const char *text) {
+    return (mzi_slice){text ? text : "", text ? strlen(text) : 0};
+}
+
+bool mzi_slice_next(mzi_slice *rest, char separator, mzi_slice *word) {
+    if (rest->bytes == 0)
+        return false;
+    const char *end = memchr(rest->text, separator, rest->bytes);
+    size_t bytes = end ? (size_t)(end - rest->text) : rest->bytes;
+    *word = (mzi_slice){rest->text, bytes};
+    size_t used = bytes + (end != NULL);
+    *rest = (mzi_slice){rest->text + used, rest->bytes - used};
+    return true;
+}
+
+static mezzo_config_type field_type(mzi_slice type) {
+    if (mzi_slice_equal(type, "text"))
+        return MEZZO_CONFIG_TEXT;
+    return mzi_slice_equal(type, "real") ? MEZZO_CONFIG_REAL : MEZZO_CONFIG_CHOICE;
+}
+
+int mzi_config_fields(const mezzo_config_key *key, mzi_config_field fields[MZI_CONFIG_FIELD_MAX]) {
+    int count = 0;
+    mzi_slice rest = mzi_slice_of(key->type == MEZZO_CONFIG_RECORD_LIST ? key->choices : NULL);
+    mzi_slice initial, name, type;
+    while (count < MZI_CONFIG_FIELD_MAX && mzi_slice_next(&rest, ' ', &initial)) {
+        if (!mzi_slice_next(&initial, ':', &name) || !mzi_slice_next(&initial, '=', &type))
+            return 0;
+        fields[count].name = name;
+        fields[count].type = field_type(type);
+        bool chosen = fields[count].type == MEZZO_CONFIG_CHOICE;
+        fields[count].choices = chosen ? type : mzi_slice_of(NULL);
+        fields[count].initial = initial;
+        count++;
+    }
+    return count;
+}

@@ -1,0 +1,119 @@
+/* Softmax and cross-entropy in one: the probabilities are never stored.
+ *
+ *   logits [M,V], labels [M]   lse_i = log sum_j exp(logit_ij)
+ *   loss = sum over rows with a label of (lse_i - logit_i,label) / valid
+ *   dlogits_ij = (exp(logit_ij - lse_i) - [j = label]) dloss / valid
+ *
+ * A negative label marks padding: no loss, no gradient. */
+#include "graph/lower.h"
+#include "mezzo/ops.h"
+
+static mezzo_status infer(const mezzo_op_use *use) {
+    mezzo_shape logits = use->in[0].shape, labels = use->in[1].shape;
+    if (logits.rank != 2 || labels.rank != 1 || labels.dim[0] != logits.dim[0])
+        return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
+                             "logits of rank %d and labels of rank %d; it takes [M,V] and [M]",
+                             logits.rank, labels.rank);
+    use->out[0] = use->out[2] = use->out[3] = (mezzo_tensor){MEZZO_F32, mezzo_shape0()};
+    use->out[1] = (mezzo_tensor){MEZZO_F32, labels};
+    return MEZZO_OK;
+}
+
+static mezzo_status infer_bwd(const mezzo_op_use *use) {
+    use->out[0] = (mezzo_tensor){MEZZO_F32, use->in[0].shape};
+    return MEZZO_OK;
+}
+
+/* in: logits, labels; out: loss, lse, correct, valid. */
+static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
+    int64_t M = use->in[0].shape.dim[0], V = use->in[0].shape.dim[1];
+    int64_t grain = mzi_grain_rows(V), parts = mzi_chunks(M, grain);
+    mzi_operand part = mzi_scratch(lowering, MEZZO_F32, parts * 3);
+    mzi_call *call = mzi_emit(lowering, MZK_xent_part, M, grain);
+    call->out[0] = mzi_out(lowering, 1);
+    call->out[1] = part;
+    call->in[0] = mzi_in(lowering, 0);
+    call->in[1] = mzi_in(lowering, 1);
+    call->p.loss.M = M;
+    call->p.loss.V = V;
+    call->p.loss.grain = grain;
+    call = mzi_emit(lowering, MZK_xent_total, 1, 1);
+    call->out[0] = mzi_out(lowering, 0);
+    call->out[1] = mzi_out(lowering, 2);
+    call->out[2] = mzi_out(lowering, 3);
+    call->in[0] = part;
+    call->p.e.parts = parts;
+    return MEZZO_OK;
+}
+
+/* in: logits, labels, lse, dloss, valid. */
+static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
+    int64_t M = use->in[0].shape.dim[0], V = use->in[0].shape.dim[1];
+    mzi_call *call = mzi_emit(lowering, MZK_xent_bwd, M, mzi_grain_rows(V));
+    call->out[0] = mzi_out(lowering, 0);
+    for (int k = 0; k < 5; k++)
+        call->in[k] = mzi_in(lowering, k);
+    call->p.loss.M = M;
+    call->p.loss.V = V;
+    call->p.loss.grain = call->grain;
+    return MEZZO_OK;
+}
+
+/* An exponential counted as one operation, with a subtraction and an addition. */
+static double flops(const mezzo_op_use *use) {
+    return 3.0 * (double)mezzo_shape_count(use->in[0].shape);
+}
+
+static mezzo_status gradient(const mezzo_op_gradient *use) {
+    const mezzo_value in[] = {use->in[0], use->in[1], use->out[1], use->dout[0], use->out[3]};
+    use->din[0] = mezzo_apply(use->graph, &mzi_op_softmax_cross_entropy_bwd, "dx", in, 5, NULL,
+                              NULL);
+    return MEZZO_OK;
+}
+
+static const mezzo_op_case cases[] = {{.in = {{2, {4, 7}}, {1, {4}}}},
+                                      {.in = {{2, {1, 2}}, {1, {1}}}}};
+
+const mezzo_op_def mzi_op_softmax_cross_entropy = {
+    .name = "softmax_cross_entropy",
+    .help = "loss = mean over labelled rows of log sum exp(logits) - logits[label]",
+    .in_min = 2,
+    .in_max = 2,
+    .out_count = 4,
+    .cast = MEZZO_CAST_REDUCE,
+    .in_int = MEZZO_BIT(1),
+    .out_f32 = MEZZO_BIT(0) | MEZZO_BIT(1) | MEZZO_BIT(2) | MEZZO_BIT(3),
+    .constant_in = MEZZO_BIT(1),
+    .infer = infer,
+    .gradient = gradient,
+    .lower = lower,
+    .flops = flops,
+    .cases = cases,
+    .case_count = 2};
+
+const mezzo_op_def mzi_op_softmax_cross_entropy_bwd = {
+    .name = "softmax_cross_entropy_bwd",
+    .help = "dlogits = (softmax - [label]) dloss / valid",
+    .in_min = 5,
+    .in_max = 5,
+    .out_count = 1,
+    .cast = MEZZO_CAST_REDUCE,
+    .in_int = MEZZO_BIT(1),
+    .in_f32 = MEZZO_BIT(2) | MEZZO_BIT(3) | MEZZO_BIT(4),
+    .not_differentiable = true,
+    .infer = infer_bwd,
+    .lower = lower_bwd,
+    .flops = flops};
+
+mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_value logits, mezzo_value labels,
+                                        mezzo_value *correct, mezzo_value *valid) {
+    const mezzo_value in[] = {logits, labels};
+    mezzo_value more[3];
+    mezzo_value loss =
+        mezzo_apply(graph, &mzi_op_softmax_cross_entropy, NULL, in, 2, NULL, more);
+    if (correct)
+        *correct = more[1];
+    if (valid)
+        *valid = more[2];
+    return loss;
+}

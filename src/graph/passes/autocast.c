@@ -1,0 +1,294 @@
+/* Autocast: which type each operation computes in, by one table for all devices.
+ *
+ * An operation's class (mezzo_cast_class, a field of its constant) says what it does under a low
+ * compute type T:
+ *
+ *   low      data operands are T
+ *   follow   the narrowest type among its data inputs
+ *   reduce   likewise for storage; sums accumulate in FP32 or wider inside the kernel
+ *   full     FP32
+ *
+ * An override by name comes before the class, and the types that an operation declares come before
+ * both.  Operands marked in_f32 / out_f32 (statistics, scalars, parameters of a norm, gradients of
+ * parameters) are FP32 always, integers stay.  A cast is put before the first use that needs one
+ * and shared by later uses; a cast of a parameter belongs to the phase `prepare`, which runs once
+ * after each update. */
+#include <string.h>
+
+#include "base/glob.h"
+#include "graph/plan.h"
+
+typedef struct autocast {
+    mezzo_graph *graph;
+    const mezzo_precision *precision;
+    mezzo_dtype low;
+    mzi_node *nodes; /* the list being made */
+    int32_t count, capacity;
+    int32_t (*casts)[MEZZO_DTYPE_COUNT]; /* by value and type: the value that holds it; 0: none */
+    int32_t value_count;
+} autocast;
+
+static bool is_data(const mzi_node *node, int k) {
+    return !((node->op->in_f32 | node->op->in_int) & MEZZO_BIT(k)) && node->in[k];
+}
+
+/* The narrowest type among the data inputs; `*from` gets its input.  Of two 16-bit types, the first. */
+static mezzo_dtype narrowest(const autocast *pass, const mzi_node *node, int *from) {
+    mezzo_dtype found = MEZZO_DTYPE_NONE;
+    for (int k = 0; k < node->in_count; k++) {
+        if (!is_data(node, k))
+            continue;
+        mezzo_dtype dtype = pass->graph->values[node->in[k]].tensor.dtype;
+        if (found == MEZZO_DTYPE_NONE || mezzo_dtype_bytes(dtype) < mezzo_dtype_bytes(found)) {
+            found = dtype;
+            *from = k;
+        }
+    }
+    return found == MEZZO_DTYPE_NONE ? MEZZO_F32 : found;
+}
+
+/* "conv1/dw" follows the overrides of "conv1". */
+static const mezzo_override *find_override(const autocast *pass, const mzi_node *node) {
+    char forward[512];
+    mzi_format(forward, sizeof forward, "%s", node->name);
+    char *slash = strchr(forward, '/');
+    if (slash)
+        *slash = '\0';
+    for (int k = pass->precision->override_count - 1; k >= 0; k--)
+        if (mzi_glob_match(pass->precision->overrides[k].match, forward))
+            return &pass->precision->overrides[k];
+    return NULL;
+}
+
+static void choose_by_class(const autocast *pass, mzi_node *node) {
+    mezzo_graph *graph = pass->graph;
+    int from = 0;
+    mezzo_dtype follow = narrowest(pass, node, &from);
+    const char *source = node->in_count ? graph->values[node->in[from]].name : "";
+    switch (node->op->cast) {
+    case MEZZO_CAST_LOW:
+        node->compute = pass->low;
+        node->rule = pass->low == MEZZO_F32 ? MZI_RULE_FULL : MZI_RULE_LOW;
+        node->reason = mzi_arena_text(&graph->arena, "%s is GEMM-class: precision.compute is %s",
+                                      node->op->name, mezzo_dtype_name(pass->low));
+        break;
+    case MEZZO_CAST_FOLLOW:
+        node->compute = follow;
+        node->rule = MZI_RULE_FOLLOW;
+        node->reason = mzi_arena_text(&graph->arena, "follows `%s`", source);
+        break;
+    case MEZZO_CAST_REDUCE:
+        node->compute = follow;
+        node->rule = MZI_RULE_REDUCE;
+        node->reason = mzi_arena_text(&graph->arena, "stored as `%s`, summed in FP32", source);
+        break;
+    case MEZZO_CAST_FULL:
+        node->compute = MEZZO_F32;
+        node->rule = MZI_RULE_FULL;
+        node->reason = mzi_arena_text(&graph->arena, "%s always computes in FP32", node->op->name);
+        break;
+    }
+}
+
+/* The widest of the declared types if the chosen one is not among them. */
+static mezzo_status apply_contract(const autocast *pass, mzi_node *node) {
+    uint32_t types = node->op->types;
+    if (!types || (types & MEZZO_BIT(node->compute)))
+        return MEZZO_OK;
+    static const mezzo_dtype order[] = {MEZZO_F32, MEZZO_BF16, MEZZO_F16};
+    for (size_t k = 0; k < sizeof order / sizeof *order; k++) {
+        if (!(types & MEZZO_BIT(order[k])))
+            continue;
+        if (pass->precision->strict)
+            MZI_FAIL(pass->graph->ctx, MEZZO_DOWNGRADE,
+                     "`%s`: %s does not take %s, only other types; precision.strict forbids the "
+                     "change to %s",
+                     node->name, node->op->name, mezzo_dtype_name(node->compute),
+                     mezzo_dtype_name(order[k]));
+        node->reason = mzi_arena_text(&pass->graph->arena, "%s does not take %s", node->op->name,
+                                      mezzo_dtype_name(node->compute));
+        node->compute = order[k];
+        node->rule = MZI_RULE_CONTRACT;
+        return MEZZO_OK;
+    }
+    MZI_FAIL(pass->graph->ctx, MEZZO_UNSUPPORTED, "`%s`: %s declares none of f32, bf16, f16",
+             node->name, node->op->name);
+}
+
+static mezzo_status choose(const autocast *pass, mzi_node *node) {
+    const mezzo_override *override = find_override(pass, node);
+    if (pass->low == MEZZO_F64) {
+        node->compute = MEZZO_F64;
+        node->rule = MZI_RULE_FULL;
+        node->reason = "precision.compute is f64";
+        return MEZZO_OK;
+    }
+    if (override) {
+        node->compute = override->compute;
+        node->rule = MZI_RULE_OVERRIDE;
+        node->reason = mzi_arena_text(&pass->graph->arena, "override \"%s\"", override->match);
+    } else {
+        choose_by_class(pass, node);
+    }
+    return apply_contract(pass, node);
+}
+
+static mezzo_status append(autocast *pass, const mzi_node *node) {
+    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
+                     sizeof *pass->nodes));
+    for (int k = 0; k < node->out_count; k++)
+        pass->graph->values[node->out[k]].producer = pass->count;
+    pass->nodes[pass->count++] = *node;
+    return MEZZO_OK;
+}
+
+/* The value that holds `v` as `dtype`, made by a cast if there is none yet. */
+static mezzo_status cast_to(autocast *pass, const mzi_node *user, int32_t v, mezzo_dtype dtype,
+                            int32_t *out) {
+    mezzo_graph *graph = pass->graph;
+    if (v < pass->value_count && pass->casts[v][dtype]) {
+        *out = pass->casts[v][dtype];
+        return MEZZO_OK;
+    }
+    const mzi_value *value = &graph->values[v];
+    bool prepare = value->kind == MZI_VALUE_PARAM;
+    const char *name =
+        mzi_arena_text(&graph->arena, "%s:%s", value->name, mezzo_dtype_name(dtype));
+    mzi_node node = {.op = &mzi_op_cast,
+                     .name = name ? name : "",
+                     .attrs.i[0] = dtype,
+                     .in_count = 1,
+                     .out_count = 1,
+                     .in[0] = v,
+                     .phase = prepare ? MZI_PHASE_PREPARE : user->phase,
+                     .compute = dtype,
+                     .rule = MZI_RULE_CAST};
+    node.reason = mzi_arena_text(&graph->arena, "`%s` computes in %s (%s)", user->name,
+                                 mezzo_dtype_name(user->compute), mzi_rule_name(user->rule));
+    int32_t source = v;
+    *out = mzi_graph_add_value(graph, node.name, prepare ? MZI_VALUE_DERIVED : MZI_VALUE_TEMP,
+                               (mezzo_tensor){dtype, value->tensor.shape});
+    if (!*out)
+        return graph->status;
+    graph->values[*out].source = prepare ? source : 0;
+    node.out[0] = *out;
+    if (v < pass->value_count)
+        pass->casts[v][dtype] = *out;
+    return append(pass, &node);
+}
+
+static mezzo_dtype operand_type(const mzi_node *node, uint32_t f32_mask, int k) {
+    if (node->compute == MEZZO_F64)
+        return MEZZO_F64;
+    return f32_mask & MEZZO_BIT(k) ? MEZZO_F32 : node->compute;
+}
+
+static mezzo_status visit(autocast *pass, mzi_node node) {
+    mezzo_graph *graph = pass->graph;
+    MZI_TRY(choose(pass, &node));
+    for (int k = 0; k < node.in_count; k++) {
+        if (!node.in[k] || (node.op->in_int & MEZZO_BIT(k)))
+            continue;
+        mezzo_dtype want = operand_type(&node, node.op->in_f32, k);
+        if (graph->values[node.in[k]].tensor.dtype != want)
+            MZI_TRY(cast_to(pass, &node, node.in[k], want, &node.in[k]));
+    }
+    for (int k = 0; k < node.out_count; k++) {
+        mzi_value *out = &graph->values[node.out[k]];
+        if (mezzo_dtype_is_float(out->tensor.dtype))
+            out->tensor.dtype = operand_type(&node, node.op->out_f32, k);
+    }
+    return append(pass, &node);
+}
+
+/* Gradients of parameters are FP32, like the masters that they update. */
+static mezzo_status widen_grads(autocast *pass) {
+    mezzo_graph *graph = pass->graph;
+    mzi_node update = {.name = "the update", .phase = MZI_PHASE_BACKWARD, .compute = MEZZO_F32};
+    for (int32_t g = 0; g < graph->grad_count && pass->low != MEZZO_F64; g++) {
+        int32_t grad = graph->grads[g].grad;
+        if (graph->values[grad].tensor.dtype == MEZZO_F32)
+            continue;
+        MZI_TRY(cast_to(pass, &update, grad, MEZZO_F32, &graph->grads[g].grad));
+        graph->values[graph->grads[g].grad].is_output = true;
+    }
+    return MEZZO_OK;
+}
+
+/* Prepared weights come first: stable, by phase. */
+static void order_by_phase(mezzo_graph *graph, mzi_node *sorted) {
+    int32_t at = 0;
+    for (int phase = MZI_PHASE_PREPARE; phase <= MZI_PHASE_UPDATE; phase++)
+        for (int32_t n = 0; n < graph->node_count; n++)
+            if ((int)graph->nodes[n].phase == phase)
+                sorted[at++] = graph->nodes[n];
+    memcpy(graph->nodes, sorted, (size_t)graph->node_count * sizeof *sorted);
+    for (int32_t n = 0; n < graph->node_count; n++)
+        for (int k = 0; k < graph->nodes[n].out_count; k++)
+            graph->values[graph->nodes[n].out[k]].producer = n;
+}
+
+static mezzo_status run(autocast *pass) {
+    mezzo_graph *graph = pass->graph;
+    for (int32_t v = 1; v < graph->value_count && pass->low == MEZZO_F64; v++) {
+        mzi_value *value = &graph->values[v];
+        if (mezzo_dtype_is_float(value->tensor.dtype) && value->producer < 0)
+            value->tensor.dtype = MEZZO_F64;
+    }
+    for (int32_t n = 0; n < graph->node_count; n++)
+        MZI_TRY(visit(pass, graph->nodes[n]));
+    return widen_grads(pass);
+}
+
+mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision) {
+    MZI_TRY(graph->status);
+    autocast pass = {.graph = graph, .precision = precision, .value_count = graph->value_count};
+    pass.low = precision->compute == MEZZO_DTYPE_NONE ? MEZZO_F32 : precision->compute;
+    size_t bytes = (size_t)graph->value_count * sizeof *pass.casts;
+    pass.casts = mzi_alloc(graph->ctx, bytes);
+    if (!pass.casts)
+        return mzi_out_of_memory(graph->ctx, bytes, "autocast");
+    mezzo_status status = run(&pass);
+    mzi_free(graph->ctx, pass.casts, bytes);
+    /* The graph takes the list over whatever happened, so that it is freed in one place. */
+    mzi_node *old = graph->nodes;
+    size_t old_bytes = (size_t)graph->node_capacity * sizeof *old;
+    if (status == MEZZO_OK) {
+        graph->nodes = pass.nodes;
+        graph->node_count = pass.count;
+        graph->node_capacity = pass.capacity;
+        mzi_free(graph->ctx, old, old_bytes);
+        size_t sort_bytes = (size_t)graph->node_count * sizeof(mzi_node);
+        mzi_node *sorted = mzi_alloc(graph->ctx, sort_bytes);
+        if (!sorted)
+            return mzi_out_of_memory(graph->ctx, sort_bytes, "autocast");
+        order_by_phase(graph, sorted);
+        mzi_free(graph->ctx, sorted, sort_bytes);
+    } else {
+        mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
+    }
+    return status;
+}
+
+mezzo_status mzi_pass_check_casts(mezzo_graph *graph) {
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        const mzi_node *node = &graph->nodes[n];
+        if (node->op != &mzi_op_cast)
+            continue;
+        const mzi_value *in = &graph->values[node->in[0]];
+        const mzi_value *out = &graph->values[node->out[0]];
+        if (in->tensor.dtype == out->tensor.dtype)
+            MZI_FAIL(graph->ctx, MEZZO_FAILURE, "redundant cast `%s`: `%s` is %s already",
+                     node->name, in->name, mezzo_dtype_name(in->tensor.dtype));
+        for (int32_t m = 0; m < n; m++)
+            if (graph->nodes[m].op == &mzi_op_cast && graph->nodes[m].in[0] == node->in[0] &&
+                graph->nodes[m].compute == node->compute)
+                MZI_FAIL(graph->ctx, MEZZO_FAILURE, "redundant cast `%s`: `%s` gives the same",
+                         node->name, graph->nodes[m].name);
+        if (in->producer >= 0 && graph->nodes[in->producer].op == &mzi_op_cast &&
+            graph->values[graph->nodes[in->producer].in[0]].tensor.dtype == out->tensor.dtype)
+            MZI_FAIL(graph->ctx, MEZZO_FAILURE, "redundant cast `%s`: `%s` was %s before",
+                     node->name, in->name, mezzo_dtype_name(out->tensor.dtype));
+    }
+    return MEZZO_OK;
+}

@@ -1,0 +1,147 @@
+/* Packed weights: where a kernel wants to read a parameter in a layout of its own, a `pack` node
+ * makes that form in the phase `prepare`, once after each update.
+ *
+ *   weight (f32 master) -> cast (bf16) -> pack -> conv         only the last form is kept
+ */
+#include "graph/plan.h"
+
+/* Operands of a node's calls that the target wants packed; there are seldom more than two. */
+enum { WISH_MAX = 8 };
+typedef struct wish {
+    int32_t value;
+    mzi_layout layout;
+    mzi_call call; /* with the layout filled in at the operand */
+} wish;
+
+static bool seldom_changes(const mezzo_graph *graph, const mzi_operand *operand) {
+    if (!operand->value || operand->layout)
+        return false;
+    mzi_value_kind kind = graph->values[operand->value].kind;
+    return kind == MZI_VALUE_PARAM || kind == MZI_VALUE_DERIVED;
+}
+
+static mezzo_status collect(mezzo_graph *graph, mzi_target *target, int32_t n, wish *wishes,
+                            int *count) {
+    /* A trial lowering: the workspaces that it declares are forgotten again. */
+    int32_t values = graph->value_count;
+    mzi_lowering trial = {.graph = graph};
+    mezzo_status status = mzi_lower_node(&trial, n);
+    *count = 0;
+    for (int32_t c = 0; c < trial.call_count && status == MEZZO_OK; c++) {
+        for (int k = 0; k < MZK_IN_MAX && *count < WISH_MAX && status == MEZZO_OK; k++) {
+            const mzi_call *call = &trial.calls[c];
+            mzi_layout layout = {0};
+            if (!seldom_changes(graph, &call->in[k]))
+                continue;
+            status = target->layout(target, call, k, &layout);
+            if (!layout.id || status != MEZZO_OK)
+                continue;
+            wishes[*count] = (wish){call->in[k].value, layout, *call};
+            wishes[(*count)++].call.in[k].layout = layout.id;
+        }
+    }
+    mzi_lowering_deinit(&trial);
+    graph->value_count = values;
+    return status;
+}
+
+/* The packed form of `asked`, made if there is none yet; appended to `packs`. */
+static mezzo_status pack(mezzo_graph *graph, const mzi_node *user, const wish *asked,
+                         mzi_node **packs, int32_t *count, int32_t *capacity, int32_t *out) {
+    for (int32_t p = 0; p < *count; p++) {
+        const mzi_value *made = &graph->values[(*packs)[p].out[0]];
+        if ((*packs)[p].in[0] == asked->value && made->layout == asked->layout.id) {
+            *out = (*packs)[p].out[0];
+            return MEZZO_OK;
+        }
+    }
+    const mzi_value *plain = &graph->values[asked->value];
+    mzi_call *call = mzi_arena_push(&graph->arena, sizeof *call);
+    const char *name = mzi_arena_text(&graph->arena, "%s:packed for %s", plain->name, user->name);
+    if (!call || !name)
+        return mzi_out_of_memory(graph->ctx, sizeof *call, "a packed weight");
+    *call = asked->call;
+    int32_t source = plain->kind == MZI_VALUE_PARAM ? asked->value : plain->source;
+    *out = mzi_graph_add_value(graph, name, MZI_VALUE_DERIVED, plain->tensor);
+    if (!*out)
+        return graph->status;
+    mzi_value *value = &graph->values[*out];
+    value->source = source;
+    value->layout = asked->layout.id;
+    value->bytes = asked->layout.bytes;
+    value->packed_for = call;
+    MZI_TRY(mzi_grow(graph->ctx, (void **)packs, capacity, *count + 1, sizeof **packs));
+    (*packs)[(*count)++] =
+        (mzi_node){.op = &mzi_op_pack,
+                   .name = name,
+                   .in_count = 1,
+                   .out_count = 1,
+                   .in[0] = asked->value,
+                   .out[0] = *out,
+                   .phase = MZI_PHASE_PREPARE,
+                   .compute = value->tensor.dtype,
+                   .rule = MZI_RULE_LAYOUT,
+                   .reason = mzi_arena_text(&graph->arena, "`%s` reads it in its kernel's layout",
+                                            user->name)};
+    return MEZZO_OK;
+}
+
+/* A derived form that only other derived forms are made from need not be kept. */
+static void drop_intermediate(mezzo_graph *graph) {
+    for (int32_t v = 1; v < graph->value_count; v++) {
+        if (graph->values[v].kind != MZI_VALUE_DERIVED)
+            continue;
+        bool kept = false;
+        for (int32_t n = 0; n < graph->node_count && !kept; n++)
+            for (int k = 0; k < graph->nodes[n].in_count; k++)
+                kept |= graph->nodes[n].in[k] == v && graph->nodes[n].phase != MZI_PHASE_PREPARE;
+        if (!kept)
+            graph->values[v].kind = MZI_VALUE_TEMP;
+    }
+}
+
+/* The packs go behind the last node of the phase `prepare`. */
+static mezzo_status insert(mezzo_graph *graph, const mzi_node *packs, int32_t count) {
+    int32_t total = graph->node_count + count, at = 0;
+    MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity, total,
+                     sizeof *graph->nodes));
+    while (at < graph->node_count && graph->nodes[at].phase == MZI_PHASE_PREPARE)
+        at++;
+    for (int32_t n = graph->node_count - 1; n >= at; n--)
+        graph->nodes[n + count] = graph->nodes[n];
+    for (int32_t p = 0; p < count; p++)
+        graph->nodes[at + p] = packs[p];
+    graph->node_count = total;
+    for (int32_t n = 0; n < total; n++)
+        for (int k = 0; k < graph->nodes[n].out_count; k++)
+            graph->values[graph->nodes[n].out[k]].producer = n;
+    drop_intermediate(graph);
+    return MEZZO_OK;
+}
+
+mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target) {
+    mzi_node *packs = NULL;
+    int32_t count = 0, capacity = 0;
+    mezzo_status status = MEZZO_OK;
+    if (!target->layout)
+        return MEZZO_OK;
+    for (int32_t n = 0; n < graph->node_count && status == MEZZO_OK; n++) {
+        wish wishes[WISH_MAX];
+        int wish_count;
+        if (graph->nodes[n].phase == MZI_PHASE_PREPARE)
+            continue;
+        status = collect(graph, target, n, wishes, &wish_count);
+        for (int w = 0; w < wish_count && status == MEZZO_OK; w++) {
+            mzi_node *node = &graph->nodes[n];
+            int32_t packed = 0;
+            status = pack(graph, node, &wishes[w], &packs, &count, &capacity, &packed);
+            for (int k = 0; k < node->in_count && status == MEZZO_OK; k++)
+                if (node->in[k] == wishes[w].value)
+                    node->in[k] = packed;
+        }
+    }
+    if (status == MEZZO_OK)
+        status = insert(graph, packs, count);
+    mzi_free(graph->ctx, packs, (size_t)capacity * sizeof *packs);
+    return status;
+}

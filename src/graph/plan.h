@@ -1,0 +1,49 @@
+/* The plan of one entry point: the calls in order, and where every value lies. */
+#ifndef MZI_GRAPH_PLAN_H
+#define MZI_GRAPH_PLAN_H
+
+#include "graph/lower.h"
+
+/* Where a value lies: at `offset` in the plan's arena, or in a buffer of its own (state, derived
+ * weights: offset 0). */
+typedef struct mzi_place {
+    bool in_arena;
+    uint64_t offset;
+} mzi_place;
+
+typedef struct mzi_plan {
+    mezzo_graph *graph; /* owned */
+    mzi_target *target;
+    mzi_lowering lowering; /* the calls */
+    int32_t phase_end[MZI_PHASE_UPDATE + 1]; /* calls of phase p end here */
+    mzi_place *places;                       /* by value */
+    int32_t place_count;
+    uint64_t arena_bytes;
+    uint64_t worker_bytes; /* the most that any call asks for */
+    int cast_count, fallback_count;
+    double flops;
+    char numerics_hash[65], execution_hash[65];
+} mzi_plan;
+
+/* Types and casts (passes/autocast.c): one table for all devices, overrides by name, a reason each. */
+mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision);
+/* Fails if a cast converts to the type that its input already has, or what another cast gives. */
+mezzo_status mzi_pass_check_casts(mezzo_graph *graph);
+/* Packed weights for the calls that ask for them (passes/layout.c). */
+mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target);
+/* Offsets in the arena (passes/memory.c); calls are there already. */
+mezzo_status mzi_pass_memory(mzi_plan *plan);
+/* Both hashes (passes/hash.c); `recipe` says in words what the step does besides the graph. */
+void mzi_hash_numerics(const mezzo_graph *graph, const char *recipe, char hex[65]);
+void mzi_hash_execution(mzi_plan *plan);
+
+/* Run the passes after autocast; takes the graph over (on failure too).  `strict`: DOWNGRADE if a
+ * kernel does not compute in the type of its call. */
+mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *target,
+                             const char *recipe, bool strict);
+void mzi_plan_destroy(mzi_plan *plan);
+
+/* The size of a value's storage in bytes. */
+uint64_t mzi_value_bytes(const mzi_value *value);
+
+#endif

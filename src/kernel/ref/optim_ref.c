@@ -1,0 +1,34 @@
+/* Reference: optimizer updates of one parameter. */
+#include "kernel/ref/ref.h"
+
+void mzk_adamw_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double beta1 = (double)args->p.optim.beta1, beta2 = (double)args->p.optim.beta2;
+    double lr = get(args, 4, 0) * (double)args->p.optim.lr_scale;
+    double factor = get(args, 4, 1), correct1 = get(args, 4, 2), correct2 = get(args, 4, 3);
+    double decay = lr * (double)args->p.optim.weight_decay, eps = (double)args->p.optim.eps;
+    for (int64_t i = begin; i < end; i++) {
+        double g = get(args, 0, i) * factor, w = get(args, 1, i);
+        double m = beta1 * get(args, 2, i) + (1 - beta1) * g;
+        double v = beta2 * get(args, 3, i) + (1 - beta2) * g * g;
+        w -= decay * w;
+        w -= lr * (m * correct1) / (sqrt(v * correct2) + eps);
+        put(args, 0, i, w);
+        put(args, 1, i, m);
+        put(args, 2, i, v);
+    }
+}
+
+void mzk_sgd_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double momentum = (double)args->p.optim.momentum, decay = (double)args->p.optim.weight_decay;
+    double lr = get(args, 3, 0) * (double)args->p.optim.lr_scale, factor = get(args, 3, 1);
+    for (int64_t i = begin; i < end; i++) {
+        double w = get(args, 1, i), g = get(args, 0, i) * factor + decay * w;
+        double step = g;
+        if (args->p.optim.momentum != 0) {
+            double m = momentum * get(args, 2, i) + g;
+            put(args, 1, i, m);
+            step = args->p.optim.nesterov ? g + momentum * m : m;
+        }
+        put(args, 0, i, w - lr * step);
+    }
+}

@@ -1,0 +1,115 @@
+/* Sums.  Included once per instruction set, after its vec.h. */
+#include "kernel/simd/lanes.h"
+
+/* Four accumulators hide the latency of an addition. */
+INLINE float sum_range(const void *x, mezzo_dtype type, int64_t begin, int64_t end) {
+    vf s0 = vf_zero(), s1 = s0, s2 = s0, s3 = s0;
+    int64_t i = begin;
+    for (; i + 4 * VL <= end; i += 4 * VL) {
+        s0 = vf_add(s0, vf_load(x, type, i));
+        s1 = vf_add(s1, vf_load(x, type, i + VL));
+        s2 = vf_add(s2, vf_load(x, type, i + 2 * VL));
+        s3 = vf_add(s3, vf_load(x, type, i + 3 * VL));
+    }
+    for (; i < end; i += VL)
+        s0 = vf_add(s0, lanes_load(x, type, i, end - i < VL ? end - i : VL));
+    return vf_sum(vf_add(vf_add(s0, s1), vf_add(s2, s3)));
+}
+
+INLINE void sum_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+    int64_t grain = args->p.e.grain;
+    for (int64_t b = begin; b < end; b = chunk_end(b, grain, end))
+        mzi_store(args->out[0], (mezzo_dtype)args->out_type[0], b / grain,
+                  (double)sum_range(args->in[0], t.a, b, chunk_end(b, grain, end)));
+}
+void MZK_IMPL(sum_part)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (!dispatch(sum_part_loop, args, begin, end, VARY_A))
+        mzk_sum_part_ref(args, begin, end);
+}
+
+/* [begin, end) is one chunk here. */
+INLINE void colsum_block(const mzk_args *args, int64_t begin, int64_t end, types t, int64_t c,
+                         int vectors, int64_t lanes) {
+    const void *x = args->in[0];
+    int64_t n = args->p.e.n, out = begin / args->p.e.grain * n + c;
+    vf sum[COLUMNS_MAX];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++)
+        sum[j] = vf_zero();
+    for (int64_t r = begin; r < end; r++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++)
+            sum[j] = vf_add(sum[j], lanes_load(x, t.a, r * n + c + j * VL, lanes));
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++)
+        lanes_store(args->out[0], MEZZO_F32, out + j * VL, sum[j], lanes);
+}
+INLINE void colsum_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+    int64_t grain = args->p.e.grain;
+    for (int64_t b = begin; b < end; b = chunk_end(b, grain, end))
+        over_columns(colsum_block, args, b, chunk_end(b, grain, end), t, args->p.e.n);
+}
+void MZK_IMPL(colsum_part)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (args->out_type[0] != MEZZO_F32 || !dispatch(colsum_part_loop, args, begin, end, VARY_A))
+        mzk_colsum_part_ref(args, begin, end);
+}
+
+/* y [j, j + vectors VL); the parts are rows of `n`. */
+INLINE void sum_parts_block(const mzk_args *args, types t, int64_t j, int vectors, int64_t lanes) {
+    const void *part = args->in[0];
+    int64_t n = args->p.e.n, parts = args->p.e.parts;
+    vf sum[COLUMNS_MAX], alpha = vf_set(args->p.e.alpha);
+#pragma GCC unroll 4
+    for (int q = 0; q < vectors; q++)
+        sum[q] = vf_zero();
+    for (int64_t k = 0; k < parts; k++)
+#pragma GCC unroll 4
+        for (int q = 0; q < vectors; q++)
+            sum[q] = vf_add(sum[q], lanes_load(part, MEZZO_F32, k * n + j + q * VL, lanes));
+#pragma GCC unroll 4
+    for (int q = 0; q < vectors; q++)
+        lanes_store(args->out[0], t.out, j + q * VL, vf_mul(alpha, sum[q]), lanes);
+}
+INLINE void sum_parts_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+    int64_t j = begin;
+    for (; j + 4 * VL <= end; j += 4 * VL)
+        sum_parts_block(args, t, j, 4, VL);
+    for (; j + VL <= end; j += VL)
+        sum_parts_block(args, t, j, 1, VL);
+    if (j < end)
+        sum_parts_block(args, t, j, 1, end - j);
+}
+void MZK_IMPL(sum_parts)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (args->in_type[0] != MEZZO_F32 || !dispatch(sum_parts_loop, args, begin, end, VARY_OUT))
+        mzk_sum_parts_ref(args, begin, end);
+}
+
+/* Sum of squares of the finite lanes, and the number of the others.  x - x is 0 where x is finite,
+ * and NaN elsewhere. */
+INLINE vd add_squares(vd sum, vf x, int64_t *bad) {
+    vm finite = vf_equal(vf_sub(x, x), vf_zero());
+    *bad += VL - __builtin_popcount(vm_bits(finite));
+    vd wide = vd_of(vf_keep(finite, x));
+    return vd_fma(wide, wide, sum);
+}
+INLINE void sumsq_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+    const void *x = args->in[0];
+    double *part = args->out[0];
+    int64_t grain = args->p.e.grain;
+    for (int64_t b = begin; b < end; b = chunk_end(b, grain, end)) {
+        int64_t i = b, stop = chunk_end(b, grain, end), bad = 0;
+        vd s0 = vd_zero(), s1 = s0;
+        for (; i + 2 * VL <= stop; i += 2 * VL) {
+            s0 = add_squares(s0, vf_load(x, t.a, i), &bad);
+            s1 = add_squares(s1, vf_load(x, t.a, i + VL), &bad);
+        }
+        for (; i < stop; i += VL)
+            s0 = add_squares(s0, lanes_load(x, t.a, i, stop - i < VL ? stop - i : VL), &bad);
+        part[b / grain * 2] = vd_sum(vd_add(s0, s1));
+        part[b / grain * 2 + 1] = (double)bad;
+    }
+}
+void MZK_IMPL(sumsq_part)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (!dispatch(sumsq_part_loop, args, begin, end, VARY_A))
+        mzk_sumsq_part_ref(args, begin, end);
+}

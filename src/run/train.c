@@ -1,0 +1,266 @@
+/* The training loop: batch, step, metrics, evaluation now and then, state at the end.
+ *
+ * `train.steps` counts commits.  A skipped step draws its batch and is not repeated, so attempts
+ * run ahead of steps; after SKIPS_MAX skips in a row training has failed, and says so. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "observe/run_dir.h"
+#include "run/runner.h"
+
+/* The dynamic scale falls from 2^16 to 2^-48 in as many: no gradient can still overflow there. */
+enum { SKIPS_MAX = 64 };
+
+typedef struct training {
+    mzi_experiment e;
+    mzi_run_dir *dir;
+    const mezzo_run_hooks *hooks;
+    const char *label;
+    mezzo_summary summary;
+    mezzo_plan_info plan;
+    int64_t *step_ns; /* by attempt, a ring */
+    int64_t ring, attempts, skips_in_a_row, last_eval_step;
+    int64_t started_ns, train_ns;
+    mezzo_progress progress;
+    bool stopped;
+} training;
+
+enum { RING_MAX = 1 << 20 }; /* step times kept for the median */
+
+static mezzo_status event(training *t, const mezzo_step_result *r, const char *kind,
+                          const mzi_field *fields, int count) {
+    return mzi_run_dir_event(t->dir, r->step, r->attempt, kind, fields, count);
+}
+
+static mezzo_status write_plan(training *t) {
+    char *text = NULL;
+    MZI_TRY(mzi_plan_report(&t->e, true, &text));
+    mezzo_status status = mzi_run_dir_write(t->dir, MZI_RUN_PLAN, text);
+    mezzo_text_free(t->e.ctx, text);
+    MZI_TRY(status);
+    MZI_TRY(mezzo_config_dump(t->e.config, false, &text));
+    status = mzi_run_dir_write(t->dir, MZI_RUN_CONFIG, text);
+    mezzo_text_free(t->e.ctx, text);
+    return status;
+}
+
+static mezzo_status open_run(training *t) {
+    const mezzo_config *c = t->e.config;
+    const char *dir = mezzo_config_text(c, "run.dir");
+    const mzi_run_dir_config config = {.name = mezzo_config_text(c, "run.name"),
+                                       .path = dir[0] ? dir : NULL,
+                                       .overwrite = mezzo_config_bool(c, "run.overwrite")};
+    MZI_TRY(mzi_run_dir_open(&t->dir, t->e.ctx, &mzi_fs_real, &config));
+    mezzo_summary *s = &t->summary;
+    mzi_format(s->run_id, sizeof s->run_id, "%s", mzi_run_dir_id(t->dir));
+    mzi_format(s->run_dir, sizeof s->run_dir, "%s", mzi_run_dir_path(t->dir));
+    return write_plan(t);
+}
+
+static mezzo_status prepare(training *t) {
+    mezzo_summary *s = &t->summary;
+    mzi_metrics *m = &t->e.ctx->metrics;
+    MZI_TRY(mezzo_model_plan_info(t->e.model, MEZZO_ENTRY_TRAIN, &t->plan));
+    MZI_TRY(mzi_experiment_planned_bytes(&t->e, &s->planned_bytes));
+    s->precision = t->e.precision;
+    s->fallback_kernels = t->plan.fallback_count;
+    s->seed = (uint64_t)mezzo_config_int(t->e.config, "train.seed");
+    mzi_format(s->plan_hash, sizeof s->plan_hash, "%s", t->plan.numerics_hash);
+    mzi_format(s->status, sizeof s->status, "failed");
+    mzi_metric_set(m, MZI_METRIC_planned_bytes, (double)s->planned_bytes);
+    mzi_metric_set(m, MZI_METRIC_fallback_kernels, (double)s->fallback_kernels);
+    mzi_metric_set(m, MZI_METRIC_overflow_events, 0.0);
+    mzi_metric_set(m, MZI_METRIC_data_wait_ns, 0.0);
+    t->ring = t->e.steps + SKIPS_MAX < RING_MAX ? t->e.steps + SKIPS_MAX : RING_MAX;
+    t->step_ns = mzi_alloc(t->e.ctx, (size_t)t->ring * sizeof *t->step_ns);
+    if (!t->step_ns)
+        return mzi_out_of_memory(t->e.ctx, (size_t)t->ring * sizeof *t->step_ns, "step times");
+    if (t->plan.fallback_count)
+        mzi_log(t->e.ctx, MEZZO_LOG_WARNING,
+                "%d kernels do not compute in the type asked for; `mezzo plan` says which and why",
+                t->plan.fallback_count);
+    return MEZZO_OK;
+}
+
+static mezzo_status note_skip(training *t, const mezzo_step_result *r) {
+    static const char *const reasons[] = {"none", "gradient", "loss", "norm"};
+    const mzi_field fields[] = {{"reason", reasons[r->reason], 0.0},
+                                {"where", r->where ? r->where : "", 0.0},
+                                {"loss", NULL, r->loss},
+                                {"loss_scale", NULL, (double)r->loss_scale}};
+    MZI_TRY(event(t, r, "skip", fields, 4));
+    if (++t->skips_in_a_row < SKIPS_MAX)
+        return MEZZO_OK;
+    MZI_FAIL(t->e.ctx, MEZZO_NUMERICS,
+             "%d steps in a row were skipped (last: %s%s%s, loss %g, loss scale %g): nothing is "
+             "learned; look for NaN in the data, lower optimizer.lr, or set precision.compute to "
+             "bf16 or f32",
+             (int)SKIPS_MAX, reasons[r->reason], r->where ? " of " : "", r->where ? r->where : "",
+             r->loss, (double)r->loss_scale);
+}
+
+static mezzo_status note_scale(training *t, const mezzo_step_result *r) {
+    double scale = (double)mezzo_trainer_get_state(t->e.trainer).scaler.scale;
+    if (scale == (double)r->loss_scale)
+        return MEZZO_OK;
+    const mzi_field fields[] = {{"from", NULL, (double)r->loss_scale}, {"to", NULL, scale}};
+    return event(t, r, "scale", fields, 2);
+}
+
+static void note_progress(training *t, const mezzo_step_result *r) {
+    mezzo_progress *p = &t->progress;
+    double seconds = (double)t->train_ns * 1e-9;
+    double samples = (double)(t->attempts * t->e.shape[0]);
+    p->label = t->label;
+    p->step = r->step;
+    p->steps = t->e.steps;
+    p->epoch = samples / (double)t->e.train_count;
+    p->loss = r->loss;
+    p->lr = r->lr;
+    p->grad_norm = r->grad_norm;
+    p->loss_scale = r->loss_scale;
+    p->skipped = t->summary.skipped_steps;
+    p->samples_per_s = seconds > 0.0 ? samples / seconds : 0.0;
+    p->seconds_left =
+        t->attempts ? seconds / (double)t->attempts * (double)(t->e.steps - r->step) : 0.0;
+    if (t->hooks && t->hooks->progress)
+        t->hooks->progress(t->hooks->user, p);
+}
+
+static mezzo_status evaluate(training *t, const mezzo_step_result *r) {
+    mezzo_summary *s = &t->summary;
+    mzi_metrics *m = &t->e.ctx->metrics;
+    MZI_TRY(mzi_experiment_evaluate(&t->e, &s->eval_loss, &s->eval_value));
+    mzi_format(s->eval_metric, sizeof s->eval_metric, "accuracy");
+    mzi_metric_set(m, MZI_METRIC_eval_loss, s->eval_loss);
+    mzi_metric_set(m, MZI_METRIC_eval_value, s->eval_value);
+    t->last_eval_step = r->step;
+    const mzi_field fields[] = {{"eval_loss", NULL, s->eval_loss},
+                                {"accuracy", NULL, s->eval_value}};
+    MZI_TRY(event(t, r, "eval", fields, 2));
+    if (t->hooks && t->hooks->evaluated)
+        t->hooks->evaluated(t->hooks->user, &t->progress, s->eval_loss, s->eval_value);
+    return MEZZO_OK;
+}
+
+/* At every train.eval_every commits; else where an epoch ends. */
+static bool evaluation_is_due(const training *t, const mezzo_step_result *r) {
+    int64_t every = mezzo_config_int(t->e.config, "train.eval_every");
+    if (r->skipped || r->step == t->last_eval_step || r->step >= t->e.steps)
+        return false;
+    if (every > 0)
+        return r->step % every == 0;
+    int64_t batch = t->e.shape[0], count = t->e.train_count;
+    return t->attempts * batch / count > (t->attempts - 1) * batch / count;
+}
+
+static mezzo_status one_step(training *t, mezzo_step_result *r) {
+    const int64_t *shape = t->e.shape;
+    int64_t begin = mzi_clock_ns();
+    mezzo_batch batch;
+    MZI_TRY(mezzo_loader_next(t->e.train_loader, &batch));
+    const mezzo_binding inputs[] = {
+        {"x", batch.x, (size_t)(shape[0] * shape[1] * shape[2] * shape[3]) * sizeof *batch.x},
+        {"labels", batch.labels, (size_t)shape[0] * sizeof *batch.labels}};
+    MZI_TRY(mezzo_trainer_step(t->e.trainer, inputs, 2, r));
+    int64_t ns = mzi_clock_ns() - begin;
+    t->step_ns[t->attempts++ % t->ring] = ns;
+    t->train_ns += ns;
+    mzi_metrics *m = &t->e.ctx->metrics;
+    mzi_metric_set(m, MZI_METRIC_step_ns, (double)ns);
+    mzi_metric_set(m, MZI_METRIC_samples_per_s, (double)shape[0] / ((double)ns * 1e-9));
+    mzi_metric_set(m, MZI_METRIC_epoch,
+                   (double)(t->attempts * shape[0]) / (double)t->e.train_count);
+    if (t->attempts == 1)
+        t->summary.loss_first = r->loss;
+    t->summary.loss_last = r->loss;
+    t->summary.skipped_steps += r->skipped;
+    t->summary.overflow_events += r->skipped;
+    return MEZZO_OK;
+}
+
+static mezzo_status loop(training *t) {
+    mezzo_step_result r = {0};
+    while (r.step < t->e.steps && !t->stopped) {
+        MZI_TRY(one_step(t, &r));
+        note_progress(t, &r);
+        MZI_TRY(mzi_run_dir_metrics(t->dir, &t->e.ctx->metrics));
+        MZI_TRY(note_scale(t, &r));
+        if (r.skipped)
+            MZI_TRY(note_skip(t, &r));
+        else
+            t->skips_in_a_row = 0;
+        if (evaluation_is_due(t, &r))
+            MZI_TRY(evaluate(t, &r));
+        t->stopped = t->hooks && t->hooks->stop && t->hooks->stop(t->hooks->user);
+    }
+    if (r.step != t->last_eval_step && !t->stopped)
+        MZI_TRY(evaluate(t, &r));
+    return MEZZO_OK;
+}
+
+static int by_value(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static mezzo_status finish(training *t) {
+    mezzo_summary *s = &t->summary;
+    char folder[1200], *text = NULL;
+    int64_t kept = t->attempts < t->ring ? t->attempts : t->ring;
+    if (kept > 0) {
+        qsort(t->step_ns, (size_t)kept, sizeof *t->step_ns, by_value);
+        s->step_ms_median = (double)t->step_ns[kept / 2] * 1e-6;
+    }
+    mezzo_trainer_state state = mezzo_trainer_get_state(t->e.trainer);
+    s->steps = state.step;
+    s->loss_scale_last = state.scaler.scale;
+    s->train_s = (double)t->train_ns * 1e-9;
+    s->samples_per_s =
+        t->train_ns > 0 ? (double)(t->attempts * t->e.shape[0]) / s->train_s : 0.0;
+    mzi_format(folder, sizeof folder, "%s/" MZI_RUN_FINAL, s->run_dir);
+    MZI_TRY(mzi_experiment_save(&t->e, folder, s->plan_hash));
+    MZI_TRY(mzi_run_dir_event(t->dir, state.step, state.attempt, "save", NULL, 0));
+    mzi_format(s->status, sizeof s->status, t->stopped ? "stopped" : "completed");
+    s->peak_rss_bytes = mzi_memory_resident_max();
+    s->wall_s = (double)(mzi_clock_ns() - t->started_ns) * 1e-9;
+    MZI_TRY(mezzo_summary_json(t->e.ctx, s, &text));
+    mezzo_status status = mzi_run_dir_write(t->dir, MZI_RUN_SUMMARY, text);
+    mezzo_text_free(t->e.ctx, text);
+    return status;
+}
+
+static mezzo_status run(training *t, mezzo_runner *runner, const mezzo_config *config) {
+    MZI_TRY(mzi_experiment_create(&t->e, runner, config));
+    MZI_TRY(prepare(t));
+    MZI_TRY(open_run(t));
+    MZI_TRY(loop(t));
+    MZI_TRY(finish(t));
+    if (t->stopped)
+        MZI_FAIL(t->e.ctx, MEZZO_INTERRUPTED, "stopped at step %lld of %lld; the state is in %s",
+                 (long long)t->summary.steps, (long long)t->e.steps, t->summary.run_dir);
+    return MEZZO_OK;
+}
+
+mezzo_status mzi_run_train_as(mezzo_runner *runner, const mezzo_config *config, const char *label,
+                              const mezzo_run_hooks *hooks, mezzo_summary *out) {
+    training t = {.hooks = hooks, .label = label, .last_eval_step = -1};
+    mzi_memory_resident_reset();
+    t.started_ns = mzi_clock_ns();
+    mezzo_status status = run(&t, runner, config);
+    if (status == MEZZO_OK || status == MEZZO_INTERRUPTED)
+        *out = t.summary;
+    mzi_run_dir_close(t.dir);
+    mzi_free(runner->ctx, t.step_ns, (size_t)t.ring * sizeof *t.step_ns);
+    mzi_experiment_destroy(&t.e);
+    return status;
+}
+
+mezzo_status mezzo_run_train(mezzo_runner *runner, const mezzo_config *config,
+                             const mezzo_run_hooks *hooks, mezzo_summary *out) {
+    mzi_error_clear(runner->ctx);
+    return mzi_run_train_as(runner, config, mezzo_config_text(config, "precision.compute"), hooks,
+                            out);
+}

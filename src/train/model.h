@@ -1,0 +1,75 @@
+/* A model inside: state by name, and for each entry point a plan, its memory and its program. */
+#ifndef MZI_TRAIN_MODEL_H
+#define MZI_TRAIN_MODEL_H
+
+#include "backend/backend.h"
+#include "mezzo/model.h"
+
+typedef struct mzi_state {
+    char *name;
+    mezzo_state_kind kind;
+    mezzo_shape shape;
+    mezzo_dtype dtype;   /* F32; F64 in a model of F64 */
+    mezzo_dtype compute; /* narrowest type that it is read in */
+    mzi_buffer buffer;
+} mzi_state;
+
+/* A low-precision or packed form of a parameter; entry points share it when type and layout agree. */
+typedef struct mzi_derived {
+    int32_t state;
+    mezzo_dtype dtype;
+    uint64_t layout;
+    mzi_buffer buffer;
+} mzi_derived;
+
+typedef struct mzi_entry {
+    mzi_plan *plan; /* null: not planned yet */
+    mzi_program *program;
+    mzi_buffer arena;
+    mzi_buffer *own; /* by value; borrowed from state and derived */
+    uint64_t prepared_version;
+} mzi_entry;
+
+struct mezzo_model {
+    mezzo_ctx *ctx;
+    mezzo_build_fn *build;
+    void *user;
+    mezzo_precision precision;
+    mezzo_override *overrides; /* owned */
+    int override_capacity;
+    uint64_t seed;
+    mzi_backend *backend;
+    mzi_state *states;
+    int32_t state_count, state_capacity;
+    mzi_derived *derived;
+    int32_t derived_count, derived_capacity;
+    mzi_entry entries[2];
+    uint64_t version; /* raised whenever a parameter changes; starts at 1 */
+};
+
+/* Build, differentiate (TRAIN), choose types; the state that the graph names exists afterwards. */
+mezzo_status mzi_model_graph(mezzo_model *model, mezzo_entry entry, mezzo_graph **out);
+/* Plan the graph, give it memory and bind it; takes the graph over.  Replaces the entry's plan. */
+mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_graph *graph,
+                               const char *recipe);
+/* Plan the entry if it is not. */
+mezzo_status mzi_model_ensure(mezzo_model *model, mezzo_entry entry);
+/* Upload a caller's inputs; every input of the graph must come once, but for mezzo's own. */
+mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_binding *inputs,
+                            int count);
+mezzo_status mzi_model_upload(mezzo_model *model, mezzo_entry entry, int32_t value,
+                              const void *data, uint64_t bytes);
+mezzo_status mzi_model_download(mezzo_model *model, mezzo_entry entry, int32_t value, void *data,
+                                uint64_t bytes);
+/* Make the derived weights again if parameters changed, then run the phases first..last. */
+mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase first, mzi_phase last);
+
+/* State for every PARAM and STATE value of the graph (model_state.c). */
+mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph);
+int32_t mzi_model_find(const mezzo_model *model, const char *name);
+/* A buffer for every value that has one of its own. */
+mezzo_status mzi_model_own(mezzo_model *model, const mzi_plan *plan, mzi_buffer *own);
+uint64_t mzi_model_state_bytes(const mezzo_model *model);
+uint64_t mzi_model_weight_bytes(const mezzo_model *model);
+
+#endif

@@ -1,0 +1,64 @@
+/* What a plan holds, for reports. */
+#include "train/model.h"
+
+mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry, mezzo_plan_info *out) {
+    mzi_error_clear(model->ctx);
+    MZI_TRY(mzi_model_ensure(model, entry));
+    const mzi_plan *plan = model->entries[entry].plan;
+    int workers = mzi_team_size(model->ctx->team);
+    *out = (mezzo_plan_info){.op_count = plan->graph->node_count,
+                             .cast_count = plan->cast_count,
+                             .call_count = plan->lowering.call_count,
+                             .fallback_count = plan->fallback_count,
+                             .state_bytes = mzi_model_state_bytes(model),
+                             .weight_bytes = mzi_model_weight_bytes(model),
+                             .activation_bytes = plan->arena_bytes,
+                             .scratch_bytes = plan->worker_bytes * (uint64_t)workers,
+                             .flops = plan->flops};
+    mzi_format(out->numerics_hash, sizeof out->numerics_hash, "%s", plan->numerics_hash);
+    mzi_format(out->execution_hash, sizeof out->execution_hash, "%s", plan->execution_hash);
+    return MEZZO_OK;
+}
+
+/* The call that does the node's work: the first that may fall back, else the first. */
+static const mzi_call *main_call(const mzi_plan *plan, int32_t node) {
+    const mzi_call *found = NULL;
+    for (int32_t c = 0; c < plan->lowering.call_count; c++) {
+        const mzi_call *call = &plan->lowering.calls[c];
+        if (call->node != node)
+            continue;
+        if (!found || (call->choice.fallback && !found->choice.fallback))
+            found = call;
+    }
+    return found;
+}
+
+mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int index,
+                                 mezzo_plan_op *out) {
+    mzi_error_clear(model->ctx);
+    MZI_TRY(mzi_model_ensure(model, entry));
+    const mzi_plan *plan = model->entries[entry].plan;
+    if (index < 0 || index >= plan->graph->node_count)
+        MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "operation %d: the plan has %d", index,
+                 plan->graph->node_count);
+    const mzi_node *node = &plan->graph->nodes[index];
+    const mzi_call *call = main_call(plan, index);
+    const mzi_value *in = &plan->graph->values[node->in_count ? node->in[0] : 0];
+    const mzi_value *first = &plan->graph->values[node->out_count ? node->out[0] : 0];
+    *out = (mezzo_plan_op){.name = node->name,
+                           .op = node->op->name,
+                           .phase = mzi_phase_name(node->phase),
+                           .compute = node->compute,
+                           .rule = mzi_rule_name(node->rule),
+                           .reason = node->reason ? node->reason : "",
+                           .kernel = call ? call->choice.kernel : "view",
+                           .fallback = call ? call->choice.fallback : NULL,
+                           .flops = mzi_node_flops(plan->graph, node),
+                           .is_cast = node->op == &mzi_op_cast,
+                           .cast_from = in->tensor.dtype,
+                           .cast_to = first->tensor.dtype,
+                           .shape = first->tensor.shape};
+    for (int k = 0; k < node->out_count; k++)
+        out->out_bytes += mzi_value_bytes(&plan->graph->values[node->out[k]]);
+    return MEZZO_OK;
+}

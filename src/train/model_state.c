@@ -1,0 +1,220 @@
+/* State by name: creation, initial values, reading and writing. */
+#include <math.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "train/model.h"
+
+int32_t mzi_model_find(const mezzo_model *model, const char *name) {
+    for (int32_t s = 0; s < model->state_count; s++)
+        if (strcmp(model->states[s].name, name) == 0)
+            return s;
+    return -1;
+}
+
+/* Two normal values from two words (Box and Muller); 1 - u keeps the logarithm finite. */
+static void normal_pair(const uint32_t words[2], double out[2]) {
+    double radius = sqrt(-2.0 * log(1.0 - (double)mzi_uniform(words[0])));
+    double angle = 2.0 * 3.14159265358979323846 * (double)mzi_uniform(words[1]);
+    out[0] = radius * cos(angle);
+    out[1] = radius * sin(angle);
+}
+
+static void initial_block(const mezzo_init *init, uint64_t seed, uint64_t stream, int64_t block,
+                          double out[4]) {
+    uint32_t words[4];
+    mzi_rng4(words, seed, stream, (uint64_t)block, 0);
+    double a = (double)init->a;
+    switch (init->kind) {
+    case MEZZO_INIT_CONSTANT:
+        for (int k = 0; k < 4; k++)
+            out[k] = a;
+        break;
+    case MEZZO_INIT_UNIFORM:
+        for (int k = 0; k < 4; k++)
+            out[k] = (2.0 * (double)mzi_uniform(words[k]) - 1.0) * a;
+        break;
+    case MEZZO_INIT_NORMAL:
+        normal_pair(words, out);
+        normal_pair(words + 2, out + 2);
+        for (int k = 0; k < 4; k++)
+            out[k] *= a;
+        break;
+    }
+}
+
+static mezzo_status upload_initial(mezzo_model *model, mzi_state *state, const mezzo_init *init) {
+    int64_t n = mezzo_shape_count(state->shape);
+    size_t bytes = (size_t)n * mezzo_dtype_bytes(state->dtype);
+    void *host = mzi_alloc(model->ctx, bytes);
+    if (!host)
+        return mzi_out_of_memory(model->ctx, bytes, state->name);
+    uint64_t stream = mzi_name_hash(state->name);
+    double block[4];
+    for (int64_t i = 0; i < n; i++) {
+        if (i % 4 == 0)
+            initial_block(init, model->seed, stream, i / 4, block);
+        if (state->dtype == MEZZO_F64)
+            ((double *)host)[i] = block[i % 4];
+        else
+            ((float *)host)[i] = (float)block[i % 4];
+    }
+    mezzo_status status = model->backend->upload(model->backend, &state->buffer, 0, host, bytes);
+    mzi_free(model->ctx, host, bytes);
+    return status;
+}
+
+static mezzo_state_kind kind_of(const mzi_value *value) {
+    if (value->kind == MZI_VALUE_PARAM)
+        return MEZZO_STATE_PARAM;
+    return strncmp(value->name, "optimizer/", 10) == 0 ? MEZZO_STATE_MOMENT : MEZZO_STATE_STATISTIC;
+}
+
+static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
+    mezzo_ctx *ctx = model->ctx;
+    MZI_TRY(mzi_grow(ctx, (void **)&model->states, &model->state_capacity, model->state_count + 1,
+                     sizeof *model->states));
+    mzi_state state = {.kind = kind_of(value),
+                       .shape = value->tensor.shape,
+                       .dtype = value->tensor.dtype,
+                       .compute = value->tensor.dtype};
+    state.name = mzi_copy_text(ctx, value->name);
+    if (!state.name)
+        return mzi_out_of_memory(ctx, strlen(value->name) + 1, "a name");
+    mezzo_status status =
+        model->backend->buffer_create(model->backend, mzi_value_bytes(value), &state.buffer);
+    if (status == MEZZO_OK)
+        status = upload_initial(model, &state, &value->init);
+    if (status != MEZZO_OK) {
+        model->backend->buffer_destroy(model->backend, &state.buffer);
+        mzi_free_text(ctx, state.name);
+        return status;
+    }
+    model->states[model->state_count++] = state;
+    return MEZZO_OK;
+}
+
+static mezzo_status check_state(mezzo_model *model, const mzi_value *value, const mzi_state *state) {
+    if (mezzo_shape_equal(state->shape, value->tensor.shape) && state->dtype == value->tensor.dtype)
+        return MEZZO_OK;
+    MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT,
+             "`%s` has another shape or type in another entry point of the model", value->name);
+}
+
+mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph) {
+    for (int32_t v = 1; v < graph->value_count; v++) {
+        const mzi_value *value = &graph->values[v];
+        if (value->kind != MZI_VALUE_PARAM && value->kind != MZI_VALUE_STATE)
+            continue;
+        int32_t found = mzi_model_find(model, value->name);
+        if (found < 0)
+            MZI_TRY(add_state(model, value));
+        else
+            MZI_TRY(check_state(model, value, &model->states[found]));
+    }
+    /* The type that a parameter is read in: its narrowest derived form. */
+    for (int32_t v = 1; v < graph->value_count; v++) {
+        const mzi_value *value = &graph->values[v];
+        if (value->kind != MZI_VALUE_DERIVED)
+            continue;
+        mzi_state *state = &model->states[mzi_model_find(model, graph->values[value->source].name)];
+        if (mezzo_dtype_bytes(value->tensor.dtype) < mezzo_dtype_bytes(state->compute))
+            state->compute = value->tensor.dtype;
+    }
+    return MEZZO_OK;
+}
+
+static mezzo_status find_derived(mezzo_model *model, const mzi_value *value, int32_t state,
+                                 mzi_buffer *out) {
+    for (int32_t d = 0; d < model->derived_count; d++) {
+        const mzi_derived *derived = &model->derived[d];
+        if (derived->state == state && derived->dtype == value->tensor.dtype &&
+            derived->layout == value->layout) {
+            *out = derived->buffer;
+            return MEZZO_OK;
+        }
+    }
+    MZI_TRY(mzi_grow(model->ctx, (void **)&model->derived, &model->derived_capacity,
+                     model->derived_count + 1, sizeof *model->derived));
+    mzi_derived derived = {.state = state, .dtype = value->tensor.dtype, .layout = value->layout};
+    MZI_TRY(model->backend->buffer_create(model->backend, mzi_value_bytes(value), &derived.buffer));
+    model->derived[model->derived_count++] = derived;
+    *out = derived.buffer;
+    return MEZZO_OK;
+}
+
+mezzo_status mzi_model_own(mezzo_model *model, const mzi_plan *plan, mzi_buffer *own) {
+    const mezzo_graph *graph = plan->graph;
+    for (int32_t v = 1; v < graph->value_count; v++) {
+        const mzi_value *value = &graph->values[v];
+        if (value->kind == MZI_VALUE_PARAM || value->kind == MZI_VALUE_STATE)
+            own[v] = model->states[mzi_model_find(model, value->name)].buffer;
+        else if (value->kind == MZI_VALUE_DERIVED)
+            MZI_TRY(find_derived(model, value,
+                                 mzi_model_find(model, graph->values[value->source].name),
+                                 &own[v]));
+    }
+    /* A view of state has the memory of what it shows. */
+    for (int32_t n = 0; n < graph->node_count; n++)
+        if (graph->nodes[n].op->view && !plan->places[graph->nodes[n].out[0]].in_arena)
+            own[graph->nodes[n].out[0]] = own[graph->nodes[n].in[0]];
+    return MEZZO_OK;
+}
+
+uint64_t mzi_model_state_bytes(const mezzo_model *model) {
+    uint64_t bytes = 0;
+    for (int32_t s = 0; s < model->state_count; s++)
+        bytes += model->states[s].buffer.bytes;
+    return bytes;
+}
+
+uint64_t mzi_model_weight_bytes(const mezzo_model *model) {
+    uint64_t bytes = 0;
+    for (int32_t d = 0; d < model->derived_count; d++)
+        bytes += model->derived[d].buffer.bytes;
+    return bytes;
+}
+
+int mezzo_model_state_count(const mezzo_model *model) {
+    return model->state_count;
+}
+
+int mezzo_model_state_find(const mezzo_model *model, const char *name) {
+    return mzi_model_find(model, name);
+}
+
+mezzo_state_info mezzo_model_state_at(const mezzo_model *model, int index) {
+    if (index < 0 || index >= model->state_count)
+        return (mezzo_state_info){.name = ""};
+    const mzi_state *s = &model->states[index];
+    return (mezzo_state_info){s->name, s->kind, s->shape, s->compute};
+}
+
+static mezzo_status check_access(mezzo_model *model, int index, int64_t count) {
+    if (index < 0 || index >= model->state_count)
+        MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "tensor %d: the model has %d", index,
+                 model->state_count);
+    const mzi_state *state = &model->states[index];
+    if (mezzo_shape_count(state->shape) != count)
+        MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "`%s` has %lld elements, not %lld",
+                 state->name, (long long)mezzo_shape_count(state->shape), (long long)count);
+    if (state->dtype != MEZZO_F32)
+        MZI_FAIL(model->ctx, MEZZO_UNSUPPORTED, "`%s` is %s: only FP32 state is copied out",
+                 state->name, mezzo_dtype_name(state->dtype));
+    return MEZZO_OK;
+}
+
+mezzo_status mezzo_model_read(mezzo_model *model, int index, float *out, int64_t count) {
+    mzi_error_clear(model->ctx);
+    MZI_TRY(check_access(model, index, count));
+    return model->backend->download(model->backend, &model->states[index].buffer, 0, out,
+                                    (uint64_t)count * sizeof *out);
+}
+
+mezzo_status mezzo_model_write(mezzo_model *model, int index, const float *in, int64_t count) {
+    mzi_error_clear(model->ctx);
+    MZI_TRY(check_access(model, index, count));
+    model->version++;
+    return model->backend->upload(model->backend, &model->states[index].buffer, 0, in,
+                                  (uint64_t)count * sizeof *in);
+}

@@ -1,0 +1,62 @@
+#include "train/optim.h"
+
+#include <string.h>
+
+static const mzi_optim_def *const optims[] = {
+#define OPTIM(name) &mzi_optim_##name,
+#include "train/optim.def"
+#undef OPTIM
+};
+
+const mzi_optim_def *mzi_optim_find(const char *name) {
+    for (size_t k = 0; name && k < sizeof optims / sizeof *optims; k++)
+        if (strcmp(optims[k]->name, name) == 0)
+            return optims[k];
+    return NULL;
+}
+
+int mzi_optim_slot_count(const mzi_optim_def *optim) {
+    int count = 0;
+    while (count < MZI_OPTIM_SLOT_MAX && optim->slots[count])
+        count++;
+    return count;
+}
+
+mzk_params mzi_optim_params(const mezzo_attrs *attrs, int64_t n) {
+    mzk_params p = {0};
+    p.optim.n = n;
+    p.optim.weight_decay = (float)attrs->f[MZI_OPTIM_WEIGHT_DECAY];
+    p.optim.lr_scale = (float)attrs->f[MZI_OPTIM_LR_SCALE];
+    p.optim.beta1 = (float)attrs->f[MZI_OPTIM_BETA1];
+    p.optim.momentum = (float)attrs->f[MZI_OPTIM_BETA1];
+    p.optim.beta2 = (float)attrs->f[MZI_OPTIM_BETA2];
+    p.optim.eps = (float)attrs->f[MZI_OPTIM_EPS];
+    p.optim.nesterov = (int32_t)attrs->i[0];
+    return p;
+}
+
+mezzo_status mzi_optim_lower(const mezzo_op_use *use, mzi_lowering *lowering, mzk_family family) {
+    int64_t n = mezzo_shape_count(use->in[1].shape);
+    mzi_call *call = mzi_emit(lowering, family, n, MZI_GRAIN / 2); /* four streams share L2 */
+    for (int k = 0; k < use->in_count; k++)
+        call->in[k] = mzi_in(lowering, k);
+    for (int k = 0; k + 2 < use->in_count; k++)
+        call->out[k] = mzi_in(lowering, k + 1);
+    call->p = mzi_optim_params(use->attrs, n);
+    return MEZZO_OK;
+}
+
+/* About a dozen operations an element, whichever optimizer. */
+double mzi_optim_flops(const mezzo_op_use *use) {
+    return 12.0 * (double)mezzo_shape_count(use->in[1].shape);
+}
+
+mezzo_optimizer_config mezzo_optimizer_default(const char *kind) {
+    return (mezzo_optimizer_config){.kind = kind,
+                                    .lr = 1e-3f,
+                                    .weight_decay = 0.01f,
+                                    .beta1 = 0.9f,
+                                    .beta2 = 0.999f,
+                                    .eps = 1e-8f,
+                                    .momentum = 0.9f};
+}

@@ -1,0 +1,37 @@
+/* What an optimizer is: state slots, constants and a kernel, as data. */
+#ifndef MZI_TRAIN_OPTIM_H
+#define MZI_TRAIN_OPTIM_H
+
+#include "graph/lower.h"
+#include "mezzo/train.h"
+
+/* The update of one parameter is an operation without outputs: it writes state in place.
+ *   inputs: gradient, master, the slots in their order, scalars (families.h, adamw: s)
+ *   attrs:  f[MZI_OPTIM_*] */
+enum { MZI_OPTIM_WEIGHT_DECAY, MZI_OPTIM_LR_SCALE, MZI_OPTIM_BETA1, MZI_OPTIM_BETA2, MZI_OPTIM_EPS };
+enum { MZI_OPTIM_SLOT_MAX = 4, MZI_OPTIM_SCALARS = 8 };
+
+typedef struct mzi_optim_def {
+    const char *name, *help;
+    mzk_family family;
+    const char *slots[MZI_OPTIM_SLOT_MAX]; /* FP32, the parameter's shape, zero at first */
+    mezzo_op_def update;
+    /* Fill in attrs.f but for weight decay and rate scale; attrs.i is the optimizer's own.
+     * INVALID_ARGUMENT names a value outside its range. */
+    mezzo_status (*attrs)(mezzo_ctx *ctx, const mezzo_optimizer_config *config, mezzo_attrs *out);
+} mzi_optim_def;
+
+/* Null if there is none of this name. */
+const mzi_optim_def *mzi_optim_find(const char *name);
+int mzi_optim_slot_count(const mzi_optim_def *optim);
+/* Lower an update to one call of `family`: out are master and slots, in is every input. */
+mezzo_status mzi_optim_lower(const mezzo_op_use *use, mzi_lowering *lowering, mzk_family family);
+/* The parameters of that call. */
+mzk_params mzi_optim_params(const mezzo_attrs *attrs, int64_t n);
+double mzi_optim_flops(const mezzo_op_use *use);
+
+#define OPTIM(name) extern const mzi_optim_def mzi_optim_##name;
+#include "train/optim.def"
+#undef OPTIM
+
+#endif

@@ -1,0 +1,147 @@
+#include "train/update.h"
+
+#include <string.h>
+
+#include "base/glob.h"
+
+static mezzo_status infer_norm(const mezzo_op_use *use) {
+    int64_t parts = mzi_chunks(mezzo_shape_count(use->in[0].shape), MZI_GRAIN);
+    use->out[0] = (mezzo_tensor){MEZZO_F64, mezzo_shape2(parts, 2)};
+    return MEZZO_OK;
+}
+
+static mezzo_status lower_norm(const mezzo_op_use *use, mzi_lowering *lowering) {
+    int64_t n = mezzo_shape_count(use->in[0].shape);
+    mzi_call *call = mzi_emit(lowering, MZK_sumsq_part, n, MZI_GRAIN);
+    call->out[0] = mzi_out(lowering, 0);
+    call->in[0] = mzi_in(lowering, 0);
+    call->p.e.n = n;
+    call->p.e.grain = MZI_GRAIN;
+    return MEZZO_OK;
+}
+
+/* The host adds the parts in their order: 16 bytes for 32768 elements. */
+static const mezzo_op_def gradient_norm = {.name = "gradient_norm",
+                                           .help = "sum of squares, and how many are not finite",
+                                           .in_min = 1,
+                                           .in_max = 1,
+                                           .out_count = 1,
+                                           .cast = MEZZO_CAST_REDUCE,
+                                           .not_differentiable = true,
+                                           .infer = infer_norm,
+                                           .lower = lower_norm};
+
+static mezzo_status lower_commit(const mezzo_op_use *use, mzi_lowering *lowering) {
+    int64_t n = mezzo_shape_count(use->in[0].shape);
+    mzi_call *call = mzi_emit(lowering, MZK_copy, n, MZI_GRAIN);
+    call->out[0] = mzi_in(lowering, 1);
+    call->in[0] = mzi_in(lowering, 0);
+    call->p.e.n = n;
+    return MEZZO_OK;
+}
+
+static double flops_commit(const mezzo_op_use *use) {
+    (void)use;
+    return 0.0;
+}
+
+static const mezzo_op_def commit = {.name = "commit",
+                                    .help = "state = next, when the step commits",
+                                    .in_min = 2,
+                                    .in_max = 2,
+                                    .cast = MEZZO_CAST_FULL,
+                                    .not_differentiable = true,
+                                    .lower = lower_commit,
+                                    .flops = flops_commit};
+
+/* Nodes that write state have no outputs, so they are added as they are. */
+static mezzo_status add_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,
+                              const mezzo_value *in, int count, const mezzo_attrs *attrs) {
+    MZI_TRY(graph->status);
+    MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity,
+                     graph->node_count + 1, sizeof *graph->nodes));
+    mzi_node node = {.op = op,
+                     .name = mzi_arena_text(&graph->arena, "%s/%s", name, op->name),
+                     .in_count = count,
+                     .phase = MZI_PHASE_UPDATE,
+                     .compute = MEZZO_F32,
+                     .rule = MZI_RULE_FULL,
+                     .reason = "state is FP32"};
+    if (!node.name)
+        node.name = op->name;
+    if (attrs)
+        node.attrs = *attrs;
+    for (int k = 0; k < count; k++)
+        node.in[k] = in[k].id;
+    graph->nodes[graph->node_count++] = node;
+    return MEZZO_OK;
+}
+
+/* Norms and biases are vectors: they do not decay unless a group says so. */
+static void group_of(const mezzo_optimizer_config *config, const mzi_value *param,
+                     mezzo_attrs *attrs) {
+    double decay = param->tensor.shape.rank > 1 ? (double)config->weight_decay : 0.0;
+    double lr_scale = 1.0;
+    for (int k = 0; k < config->group_count; k++) {
+        if (!mzi_glob_match(config->groups[k].match, param->name))
+            continue;
+        decay = (double)config->groups[k].weight_decay;
+        lr_scale = (double)config->groups[k].lr_scale;
+    }
+    attrs->f[MZI_OPTIM_WEIGHT_DECAY] = decay;
+    attrs->f[MZI_OPTIM_LR_SCALE] = lr_scale;
+}
+
+static mezzo_status add_norms(mezzo_graph *graph, mzi_update *out) {
+    out->norm_count = graph->grad_count;
+    out->norms = mzi_arena_push(&graph->arena, (size_t)graph->grad_count * sizeof *out->norms);
+    if (!out->norms)
+        return mzi_out_of_memory(graph->ctx, sizeof *out->norms, "gradient norms");
+    graph->phase = MZI_PHASE_BACKWARD;
+    for (int32_t g = 0; g < graph->grad_count; g++) {
+        graph->origin = graph->values[graph->grads[g].param].name;
+        mezzo_value grad = {graph->grads[g].grad};
+        mezzo_value norm = mezzo_apply(graph, &gradient_norm, "norm", &grad, 1, NULL, NULL);
+        MZI_TRY(graph->status);
+        graph->values[norm.id].is_output = true;
+        graph->nodes[graph->node_count - 1].rule = MZI_RULE_REDUCE;
+        graph->nodes[graph->node_count - 1].reason = "every step is checked, in every type";
+        out->norms[g] = norm.id;
+    }
+    return MEZZO_OK;
+}
+
+static mezzo_status add_optimizer(mezzo_graph *graph, const mzi_optim_def *optim,
+                                  const mezzo_optimizer_config *config, int32_t scalars,
+                                  const mzi_grad *grad) {
+    mezzo_attrs attrs = {0};
+    MZI_TRY(optim->attrs(graph->ctx, config, &attrs));
+    const mzi_value param = graph->values[grad->param];
+    mezzo_value in[MEZZO_OP_IN_MAX] = {{grad->grad}, {grad->param}};
+    int count = 2, slots = mzi_optim_slot_count(optim);
+    for (int s = 0; s < slots; s++) {
+        const char *name =
+            mzi_arena_text(&graph->arena, "optimizer/%s.%s", param.name, optim->slots[s]);
+        in[count++] = mzi_graph_state(graph, name ? name : "", MZI_VALUE_STATE, param.tensor.shape,
+                                      (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f});
+    }
+    in[count++] = (mezzo_value){scalars};
+    group_of(config, &param, &attrs);
+    return add_write(graph, &optim->update, param.name, in, count, &attrs);
+}
+
+mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
+                               const mezzo_optimizer_config *config, mzi_update *out) {
+    MZI_TRY(add_norms(graph, out));
+    graph->phase = MZI_PHASE_UPDATE;
+    out->scalars = mzi_graph_add_value(graph, "", MZI_VALUE_INPUT,
+                                       (mezzo_tensor){MEZZO_F32, mezzo_shape1(MZI_OPTIM_SCALARS)});
+    MZI_TRY(graph->status);
+    for (int32_t g = 0; g < graph->grad_count; g++)
+        MZI_TRY(add_optimizer(graph, optim, config, out->scalars, &graph->grads[g]));
+    for (int32_t c = 0; c < graph->commit_count; c++) {
+        mezzo_value in[] = {{graph->commits[c].next}, {graph->commits[c].state}};
+        MZI_TRY(add_write(graph, &commit, graph->values[in[1].id].name, in, 2, NULL));
+    }
+    return graph->status;
+}

@@ -1,0 +1,21 @@
+/* The tail of a training step as nodes: norms of the gradients, then the writes of a commit. */
+#ifndef MZI_TRAIN_UPDATE_H
+#define MZI_TRAIN_UPDATE_H
+
+#include "train/model.h"
+#include "train/optim.h"
+
+/* Values that the step reads and writes on the host's side. */
+typedef struct mzi_update {
+    int32_t scalars;  /* input, F32 [MZI_OPTIM_SCALARS] */
+    int32_t *norms;   /* by gradient: F64 [parts,2], sums of squares and counts of non-finite */
+    int32_t norm_count;
+} mzi_update;
+
+/* Append to a differentiated, typed graph: in the phase backward a norm for each gradient, in the
+ * phase update the optimizer for each parameter and a copy for each statistic.  `out->norms` lives
+ * in the graph's arena. */
+mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
+                               const mezzo_optimizer_config *config, mzi_update *out);
+
+#endif

@@ -1,0 +1,30 @@
+# What a user sees: each public header alone in both languages, and every example, against the
+# shared library only.
+include(CheckLanguage)
+check_language(CXX)
+set(alone -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I${PROJECT_SOURCE_DIR}/include)
+file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/mezzo/*.h)
+foreach(header IN LISTS headers)
+    get_filename_component(name ${header} NAME_WE)
+    mezzo_test(api.header.${name}.c11 api ${CMAKE_C_COMPILER} -x c -std=c11 ${alone} ${header})
+    if(CMAKE_CXX_COMPILER)
+        mezzo_test(api.header.${name}.cxx17 api
+                   ${CMAKE_CXX_COMPILER} -x c++ -std=c++17 ${alone} ${header})
+    endif()
+endforeach()
+
+file(GLOB examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c)
+foreach(source IN LISTS examples)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(example_${name} ${source})
+    target_link_libraries(example_${name} PRIVATE mezzo_models mezzo m)
+    mezzo_test(api.example.${name} api example_${name})
+endforeach()
+
+file(GLOB sources CONFIGURE_DEPENDS api/*.c)
+foreach(source IN LISTS sources)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(api_${name} ${source})
+    target_link_libraries(api_${name} PRIVATE mezzo_models mezzo m)
+    mezzo_test(api.${name} api api_${name})
+endforeach()

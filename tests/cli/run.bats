@@ -1,0 +1,127 @@
+# Whole runs, short ones: what they print, leave behind, and answer to trouble with.
+# shellcheck disable=SC2154 # stderr is set by run, small by common.bash
+load common
+
+is_json() { python3 -c 'import json, sys; json.loads(sys.argv[1])' "$1"; }
+
+@test "train: a summary on stdout, progress on stderr, a run directory" {
+    need_data
+    run -0 --separate-stderr "$MEZZO" train "${small[@]}" --steps 8 --run-dir out
+    [[ "$output" == *"BF16: accuracy 0."* ]]
+    [[ "$output" == *"completed after 8 steps"* ]]
+    [[ "$stderr" == *"test accuracy 0."* ]]
+    for file in config.yaml plan.json metrics.jsonl summary.json; do
+        [ -s "out/$file" ]
+    done
+    grep -q 'steps: 8' out/config.yaml
+}
+
+@test "train --json -q: one line of JSON and nothing else" {
+    need_data
+    run -0 --separate-stderr "$MEZZO" train "${small[@]}" --steps 8 --run-dir out --json -q
+    [ "${#lines[@]}" -eq 1 ]
+    is_json "$output"
+    for key in run_id precision status steps skipped_steps loss_first loss_last eval_metric \
+        eval_value step_ms_median samples_per_s peak_rss_bytes planned_bytes loss_scale_last \
+        overflow_events fallback_kernels wall_s plan_hash seed; do
+        [[ "$output" == *"\"$key\""* ]]
+    done
+    [ -z "$stderr" ]
+}
+
+@test "train: a used run directory is refused, and --overwrite takes it" {
+    need_data
+    run -0 "$MEZZO" train "${small[@]}" --steps 4 --run-dir out -q
+    sum=$(cat out/summary.json)
+    run -1 --separate-stderr "$MEZZO" train "${small[@]}" --steps 4 --run-dir out -q
+    [[ "$stderr" == *"out"*"overwrite"* ]]
+    [ "$(cat out/summary.json)" = "$sum" ]
+    run -0 "$MEZZO" train "${small[@]}" --steps 5 --run-dir out -q --overwrite
+    grep -q '"steps": *5' out/summary.json
+}
+
+@test "train: missing data is exit 4, and names the path" {
+    run -4 --separate-stderr "$MEZZO" train --set data.path="$PWD/nowhere" --run-dir out
+    [ -z "$output" ]
+    [[ "$stderr" == *"$PWD/nowhere"* ]]
+}
+
+@test "train: an unwritable run directory is exit 1" {
+    need_data
+    touch file
+    run -1 "$MEZZO" train "${small[@]}" --steps 4 --run-dir file/below
+    [[ "$output" == *"file/below"* ]]
+}
+
+@test "SIGINT, SIGTERM and SIGUSR1 save and stop: exit 75" {
+    need_data
+    for signal in INT TERM USR1; do
+        "$MEZZO" train "${small[@]}" --steps 1000000 --set train.eval_every=5 \
+            --run-dir "out-$signal" --json >out.json 2>err.txt &
+        pid=$!
+        for _ in $(seq 200); do
+            grep -q "test accuracy" err.txt && break
+            sleep 0.1
+        done
+        kill -s "$signal" "$pid"
+        code=0
+        wait "$pid" || code=$?
+        [ "$code" -eq 75 ]
+        is_json "$(tail -n 1 out.json)"
+        grep -q '"status": *"stopped"' out.json
+        [ -s "out-$signal/summary.json" ]
+    done
+}
+
+@test "compare: a table, and one object as JSON" {
+    need_data
+    run -0 --separate-stderr "$MEZZO" compare "${small[@]}" --steps 8 --run-dir out
+    [[ "$output" =~ FP32\ +BF16\ +ratio ]]
+    [[ "$output" =~ test\ accuracy\ +0\.[0-9]+\ +0\.[0-9]+\ +[-+] ]]
+    [[ "$output" == *"memory, planned"* ]]
+    [ -d out/fp32 ] && [ -d out/bf16 ]
+    run -0 --separate-stderr "$MEZZO" compare "${small[@]}" --steps 4 --seeds 2 --run-dir two --json -q
+    is_json "$output"
+    python3 - "$output" <<'END'
+import json, sys
+r = json.loads(sys.argv[1])
+assert r["seeds"] == len(r["fp32"]) == len(r["candidate"]) == 2, r
+assert r["speedup"] > 0 and r["planned_memory_ratio"] > 0, r
+assert [s["seed"] for s in r["fp32"]] == [1, 2], r
+assert r["inside_spread"] in (True, False), r
+END
+}
+
+@test "eval: the weights of a run give its accuracy again" {
+    need_data
+    run -0 --separate-stderr "$MEZZO" train "${small[@]}" --steps 20 --run-dir out --json -q
+    trained=$output
+    run -0 --separate-stderr "$MEZZO" eval "${small[@]}" --weights out --json
+    python3 - "$trained" "$output" <<'END'
+import json, sys
+a, b = (json.loads(s) for s in sys.argv[1:])
+assert a["eval_value"] == b["eval_value"], (a, b)
+END
+    run -4 "$MEZZO" eval "${small[@]}" --weights nowhere
+    [[ "$output" == *"nowhere"* ]]
+}
+
+@test "plan: as text, as JSON, and as a difference" {
+    need_data
+    run -0 "$MEZZO" plan "${small[@]}"
+    [[ "$output" == *"fc1"* ]]
+    run -0 --separate-stderr "$MEZZO" plan "${small[@]}" --json
+    is_json "$output"
+    printf 'data: {limit: 512, test_limit: 256}\nmodel: {kind: mlp, hidden: [32]}\n' >a.yaml
+    run -0 "$MEZZO" plan a.yaml --precision f32 --diff a.yaml
+    [[ "$output" == *"fc1"* ]]
+    [[ "$output" == *"f32"* ]]
+    [[ "$output" == *"bf16"* ]]
+}
+
+@test "doctor: as text and as JSON" {
+    run -0 "$MEZZO" doctor
+    [[ "$output" == *"bf16"* || "$output" == *"BF16"* ]]
+    run -0 --separate-stderr "$MEZZO" doctor --json
+    is_json "$output"
+}

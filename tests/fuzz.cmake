@@ -1,0 +1,11 @@
+# Readers of foreign bytes under libFuzzer: only in a build that is instrumented for it (preset fuzz).
+if(MEZZO_SANITIZE MATCHES fuzzer)
+    file(GLOB sources CONFIGURE_DEPENDS fuzz/fuzz_*.c)
+    foreach(source IN LISTS sources)
+        get_filename_component(name ${source} NAME_WE)
+        add_executable(${name} ${source})
+        target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+        target_link_libraries(${name} PRIVATE mezzo_static mezzo_dependencies)
+        target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    endforeach()
+endif()

@@ -1,0 +1,12 @@
+# checkkern holds every kernel to its reference: with all that this CPU has, and masked.
+file(GLOB sources CONFIGURE_DEPENDS kernel/checkkern*.c)
+if(NOT sources)
+    return()
+endif()
+add_executable(checkkern ${sources})
+set_target_properties(checkkern PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+target_include_directories(checkkern PRIVATE ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(checkkern PRIVATE mezzo_static mezzo_dependencies)
+mezzo_test(kernel.native kernel checkkern)
+mezzo_test(kernel.avx2 kernel checkkern --isa avx2)
+mezzo_test(kernel.ref kernel checkkern --isa ref)

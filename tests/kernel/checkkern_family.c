@@ -1,0 +1,369 @@
+/* The families: operands, shapes, bounds. */
+#include "checkkern.h"
+
+/* Longer than two vectors of any instruction set. */
+enum {
+    FLAT_SMALL = 2 * 16 + 2
+};
+
+static void counts(ck_case *c, int64_t out, int64_t in0) {
+    c->out[0].count = out;
+    c->in[0].count = in0;
+}
+
+/* n = 0..33 and some larger; odd shapes start inside. */
+static int64_t flat_length(const ck_case *c, int k) {
+    static const int64_t more[] = {63, 64, 65, 127, 1000, 4099};
+    if (k == CK_BENCH_SHAPE)
+        return c->elements;
+    return k < FLAT_SMALL ? k : more[k - FLAT_SMALL];
+}
+enum {
+    FLAT_SHAPES = FLAT_SMALL + 6
+};
+
+static void shape_flat(ck_case *c, int k) {
+    int64_t n = flat_length(c, k);
+    c->p.e.n = n;
+    c->p.e.alpha = c->fill == CK_EXACT ? 0.5f : 0.7f;
+    c->end = n;
+    c->begin = k % 2 == 1 && n > 3 ? 3 : 0;
+    c->cut = 1;
+    for (int i = 0; i < c->outs; i++)
+        c->out[i].count = n;
+    for (int i = 0; i < c->ins; i++)
+        c->in[i].count = n;
+}
+
+static void shape_scale_by(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->in[1].count = 1;
+}
+
+static void shape_broadcast(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->in[0].count = 1;
+}
+
+static void shape_sum(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->begin = 0;
+    c->cut = c->p.e.grain = k == CK_BENCH_SHAPE ? 1 << 16 : 300;
+    c->out[0].count = (c->end + c->p.e.grain - 1) / c->p.e.grain;
+}
+
+static void shape_sumsq(ck_case *c, int k) {
+    shape_sum(c, k);
+    c->out[0].count *= 2;
+}
+
+static void shape_sum_parts(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->p.e.parts = k == CK_BENCH_SHAPE ? 16 : k % 7 + 1;
+    c->p.e.n = c->end = c->end / (k == CK_BENCH_SHAPE ? 16 : 1);
+    counts(c, c->end, c->end * c->p.e.parts);
+}
+
+/* Rows of every width around one, two and four vectors. */
+static const int64_t widths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100, 130};
+static const int64_t heights[] = {1, 0, 3, 131};
+enum {
+    WIDTHS = sizeof widths / sizeof widths[0],
+    ROWS_SHAPES = WIDTHS * 4
+};
+
+static void rows_of(const ck_case *c, int k, int64_t *rows, int64_t *n) {
+    *n = k == CK_BENCH_SHAPE ? 64 : widths[k % WIDTHS];
+    *rows = k == CK_BENCH_SHAPE ? c->elements / 64 : heights[k / WIDTHS];
+}
+
+static void shape_add_row(ck_case *c, int k) {
+    int64_t rows, n;
+    rows_of(c, k, &rows, &n);
+    c->p.e.n = n;
+    c->begin = rows > 2 ? 1 : 0;
+    c->end = rows;
+    c->cut = 1;
+    counts(c, rows * n, rows * n);
+    c->in[1].count = n;
+}
+
+static void shape_dropout(ck_case *c, int k) {
+    shape_add_row(c, k);
+    c->in[1].count = 4;
+    c->p.e.alpha = c->fill == CK_EXACT ? 0.5f : 0.3f;
+    c->p.e.beta = c->fill == CK_EXACT ? 2 : 1 / 0.7f;
+    c->p.e.stream = 0x0123456789abcdefu;
+}
+
+static void shape_colsum(ck_case *c, int k) {
+    shape_add_row(c, k);
+    c->begin = 0;
+    c->cut = c->p.e.grain = k == CK_BENCH_SHAPE ? 4096 : 40;
+    c->out[0].count = (c->end + c->p.e.grain - 1) / c->p.e.grain * c->p.e.n;
+}
+
+/* B H W C KH KW stride pad: the usual 2x2, overlapping, padded, uneven, windows of one row. */
+static const int64_t pools[][8] = {
+    {2, 4, 4, 16, 2, 2, 2, 0}, {1, 5, 7, 3, 2, 2, 2, 0},  {3, 6, 4, 33, 2, 2, 2, 0},
+    {2, 7, 7, 32, 3, 3, 2, 1}, {1, 5, 5, 17, 3, 3, 1, 1}, {2, 6, 5, 8, 3, 2, 1, 0},
+    {1, 8, 8, 64, 4, 4, 4, 0}, {2, 3, 9, 5, 1, 3, 3, 0},  {1, 1, 1, 40, 1, 1, 1, 0},
+    {1, 2, 2, 15, 2, 2, 2, 0}, {2, 9, 4, 1, 3, 3, 2, 1},  {1, 4, 4, 130, 2, 2, 1, 1},
+};
+enum {
+    POOL_SHAPES = sizeof pools / sizeof pools[0]
+};
+
+static void shape_pool(ck_case *c, int k) {
+    const int64_t bench[8] = {c->elements / (28 * 28 * 32), 28, 28, 32, 2, 2, 2, 0};
+    const int64_t *s = k == CK_BENCH_SHAPE ? bench : pools[k];
+    int64_t OH = (s[1] + 2 * s[7] - s[4]) / s[6] + 1, OW = (s[2] + 2 * s[7] - s[5]) / s[6] + 1;
+    c->p.pool = (mzk_pool_params){s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], OH, OW};
+    int64_t x = s[0] * s[1] * s[2] * s[3], y = s[0] * OH * OW * s[3];
+    bool forward = c->about->family == MZK_max_pool || c->about->family == MZK_avg_pool;
+    c->end = forward ? s[0] * OH : s[0];
+    c->begin = c->end > 1 ? 1 : 0;
+    c->cut = 1;
+    counts(c, forward ? y : x, forward ? x : y);
+    c->out[1].count = c->in[1].count = y;
+}
+
+static void shape_norm(ck_case *c, int k) {
+    int64_t rows, C;
+    rows_of(c, k, &rows, &C);
+    c->p.norm.rows = 256; /* of the whole batch: only a divisor here */
+    c->p.norm.C = C;
+    c->p.norm.eps = 1e-5f;
+    c->p.norm.momentum = 0.125f;
+    c->begin = rows > 2 ? 1 : 0;
+    c->end = rows;
+    c->cut = 1;
+    for (int i = 0; i < c->ins; i++)
+        c->in[i].count = C;
+    counts(c, rows * C, rows * C);
+    if (c->about->family == MZK_bn_bwd_apply || c->about->family == MZK_bn_bwd_part)
+        c->in[1].count = rows * C;
+}
+
+static void shape_norm_part(ck_case *c, int k) {
+    shape_norm(c, k);
+    c->begin = 0;
+    c->cut = c->p.norm.grain = k == CK_BENCH_SHAPE ? 4096 : 90;
+    c->out[0].count = (c->end + c->p.norm.grain - 1) / c->p.norm.grain * 2 * c->p.norm.C;
+}
+
+/* Domain 1: all channels at once. */
+static void shape_norm_one(ck_case *c, int k) {
+    shape_norm(c, k);
+    c->p.norm.parts = k / WIDTHS + 1;
+    c->begin = 0;
+    c->end = 1;
+    c->cut = 0;
+    for (int i = 0; i < c->outs; i++)
+        c->out[i].count = c->p.norm.C;
+    c->in[0].count = c->p.norm.C;
+    if (c->about->family == MZK_bn_stats)
+        c->in[0].count = c->p.norm.parts * 2 * c->p.norm.C;
+}
+
+static void shape_xent(ck_case *c, int k) {
+    int64_t M, V;
+    rows_of(c, k, &M, &V);
+    c->p.loss.M = M;
+    c->p.loss.V = V;
+    c->cut = c->p.loss.grain = k == CK_BENCH_SHAPE ? 4096 : 50;
+    c->end = M;
+    c->in[0].count = M * V;
+    c->in[1].count = M;
+    if (c->about->family == MZK_xent_part) {
+        c->out[0].count = M;
+        c->out[1].count = (M + c->p.loss.grain - 1) / c->p.loss.grain * 3;
+        return;
+    }
+    c->cut = 1;
+    c->begin = M > 2 ? 1 : 0;
+    c->out[0].count = M * V;
+    c->in[2].count = M;
+    c->in[3].count = c->in[4].count = 1;
+}
+
+static void shape_xent_total(ck_case *c, int k) {
+    c->p.e.parts = k + 1;
+    c->end = 1;
+    c->in[0].count = 3 * (k + 1);
+    for (int i = 0; i < 3; i++)
+        c->out[i].count = 1;
+}
+
+static void shape_optim(ck_case *c, int k) {
+    shape_flat(c, k);
+    bool exact = c->fill == CK_EXACT;
+    c->p.optim.n = c->end;
+    c->p.optim.weight_decay = exact ? 0.5f : 0.1f;
+    c->p.optim.beta1 = 0.9f;
+    c->p.optim.beta2 = 0.95f;
+    c->p.optim.eps = 1e-8f;
+    c->p.optim.momentum = k % 3 == 2 ? 0 : exact ? 0.5f : 0.9f;
+    c->p.optim.lr_scale = exact ? 0.5f : 0.8f;
+    c->p.optim.nesterov = k % 3 == 1;
+    c->in[c->ins - 1].count = 8;
+}
+
+/* M N K, transpose a, transpose b */
+static const int64_t matmuls[][5] = {
+    {1, 1, 1, 0, 0},    {3, 5, 7, 0, 0},    {5, 3, 9, 0, 1},     {4, 17, 6, 1, 0},
+    {16, 16, 16, 1, 1}, {33, 10, 40, 0, 1}, {7, 130, 65, 0, 1},  {31, 64, 100, 0, 0},
+    {6, 16, 64, 0, 1},  {2, 47, 33, 1, 0},  {13, 100, 17, 0, 0}, {64, 64, 64, 0, 1},
+};
+enum {
+    MATMUL_SHAPES = sizeof matmuls / sizeof matmuls[0]
+};
+
+static void shape_matmul(ck_case *c, int k) {
+    static const int64_t bench[5] = {128, 128, 3136, 0, 1};
+    const int64_t *s = k == CK_BENCH_SHAPE ? bench : matmuls[k];
+    c->p.matmul = (mzk_matmul_params){s[0], s[1], s[2], (int32_t)s[3], (int32_t)s[4]};
+    c->end = s[0];
+    c->begin = s[0] > 2 ? 1 : 0;
+    c->cut = 1;
+    counts(c, s[0] * s[1], s[0] * s[2]);
+    c->in[1].count = s[1] * s[2];
+    c->in[2].count = k % 2 ? s[1] : 0; /* no bias */
+}
+
+/* B H W Ci Co KH KW stride pad */
+static const int64_t convs[][9] = {
+    {2, 5, 5, 1, 3, 3, 3, 1, 1}, {1, 4, 6, 3, 2, 3, 3, 1, 1}, {3, 7, 7, 2, 4, 3, 3, 2, 1},
+    {2, 6, 5, 4, 5, 1, 1, 1, 0}, {1, 8, 8, 3, 4, 5, 5, 2, 2}, {2, 5, 6, 2, 3, 2, 3, 1, 0},
+};
+enum {
+    CONV_SHAPES = sizeof convs / sizeof convs[0]
+};
+
+static void shape_conv(ck_case *c, int k) {
+    static const int64_t bench[9] = {8, 14, 14, 32, 64, 3, 3, 1, 1};
+    const int64_t *s = k == CK_BENCH_SHAPE ? bench : convs[k];
+    int64_t OH = (s[1] + 2 * s[8] - s[5]) / s[7] + 1, OW = (s[2] + 2 * s[8] - s[6]) / s[7] + 1;
+    c->p.conv = (mzk_conv_params){s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], OH, OW, 2};
+    int64_t x = s[0] * s[1] * s[2] * s[3], y = s[0] * OH * OW * s[4], w = s[3] * s[4] * s[5] * s[6];
+    c->end = s[0];
+    c->cut = 1;
+    counts(c, y, x);
+    c->in[1].count = w;
+    if (c->about->family == MZK_conv)
+        c->in[2].count = k % 2 ? s[4] : 0; /* no bias */
+    if (c->about->family == MZK_conv_dx)
+        counts(c, x, y);
+    if (c->about->family == MZK_conv_dw_part) {
+        counts(c, (s[0] + 1) / 2 * w, y);
+        c->in[1].count = x;
+        c->cut = c->p.conv.grain;
+    }
+}
+
+static int one(const ck_case *c) {
+    (void)c;
+    return 1;
+}
+static int two(const ck_case *c) {
+    (void)c;
+    return 2;
+}
+static int few(const ck_case *c) { /* expressions of at most ten operations */
+    (void)c;
+    return 10;
+}
+static int of_grain(const ck_case *c) {
+    return (int)c->p.e.grain;
+}
+static int of_parts(const ck_case *c) {
+    return (int)c->p.e.parts + 1;
+}
+static int of_window(const ck_case *c) {
+    return (int)(c->p.pool.KH * c->p.pool.KW) + 1;
+}
+static int of_norm_block(const ck_case *c) { /* 64 rows in FP32, then FP64 */
+    (void)c;
+    return 64 + 4;
+}
+static int of_matmul(const ck_case *c) {
+    return (int)c->p.matmul.K + 1;
+}
+static int of_conv(const ck_case *c) {
+    const mzk_conv_params *p = &c->p.conv;
+    int64_t inner = c->about->family == MZK_conv      ? p->Ci * p->KH * p->KW
+                    : c->about->family == MZK_conv_dx ? p->Co * p->KH * p->KW
+                                                      : p->grain * p->OH * p->OW;
+    return (int)inner + 1;
+}
+static int none(const ck_case *c) {
+    (void)c;
+    return 0;
+}
+
+/* clang-format off: one line a family. */
+static const ck_family families[] = {
+    /*                 outs   ins        content    signs      nan        place  exact  shapes,
+       shape, roundings, bound */
+    {MZK_cast, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_fill, "x", "", "", "", "", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_copy, "x", "=", "v", "+", "1", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_relu, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_relu_bwd, "x", "xx", "vv", "++", "01", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_gelu, "x", "x", "v", "+", "1", "0", false, FLAT_SHAPES, shape_flat, NULL, ck_bound_gelu},
+    {MZK_gelu_bwd, "x", "xx", "vv", "++", "11", "0", false, FLAT_SHAPES, shape_flat, NULL,
+     ck_bound_gelu_bwd},
+    {MZK_add, "x", "xx", "vv", "++", "11", "0", true, FLAT_SHAPES, shape_flat, one, NULL},
+    {MZK_mul, "x", "xx", "vv", "++", "11", "0", true, FLAT_SHAPES, shape_flat, one, NULL},
+    {MZK_scale, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, one, NULL},
+    {MZK_scale_by, "x", "xf", "vc", "++", "11", "0", true, FLAT_SHAPES, shape_scale_by, two, NULL},
+    {MZK_broadcast, "x", "f", "c", "+", "1", "-", true, FLAT_SHAPES, shape_broadcast, none, NULL},
+    {MZK_add_row, "x", "xx", "vv", "++", "11", "0", true, ROWS_SHAPES, shape_add_row, one, NULL},
+    {MZK_dropout, "x", "xi", "vk", "++", "10", "0", true, ROWS_SHAPES, shape_dropout, one, NULL},
+    {MZK_sum_part, "f", "x", "v", "+", "1", "-", true, FLAT_SHAPES, shape_sum, of_grain, NULL},
+    {MZK_colsum_part, "f", "x", "v", "+", "1", "-", true, ROWS_SHAPES, shape_colsum, of_grain,
+     NULL},
+    {MZK_sum_parts, "x", "f", "v", "+", "1", "-", true, FLAT_SHAPES, shape_sum_parts, of_parts,
+     NULL},
+    {MZK_sumsq_part, "d", "x", "v", "+", "0", "-", true, FLAT_SHAPES, shape_sumsq, none, NULL},
+    {MZK_max_pool, "xu", "x", "v", "+", "1", "--", true, POOL_SHAPES, shape_pool, none, NULL},
+    {MZK_max_pool_bwd, "x", "xu", "vn", "++", "00", "-", true, POOL_SHAPES, shape_pool, of_window,
+     NULL},
+    {MZK_avg_pool, "x", "x", "v", "+", "1", "-", true, POOL_SHAPES, shape_pool, of_window, NULL},
+    {MZK_avg_pool_bwd, "x", "x", "v", "+", "0", "-", true, POOL_SHAPES, shape_pool, of_window,
+     NULL},
+    {MZK_bn_part, "d", "x", "v", "+", "1", "-", true, ROWS_SHAPES, shape_norm_part, of_norm_block,
+     NULL},
+    {MZK_bn_stats, "ffff", "dff", "qvq", "+++", "100", "----", false, ROWS_SHAPES, shape_norm_one,
+     few, NULL},
+    {MZK_bn_rstd, "f", "f", "q", "+", "1", "-", false, ROWS_SHAPES, shape_norm_one, few, NULL},
+    {MZK_bn_apply, "x", "xffff", "vvcvv", "+-+++", "11111", "0", true, ROWS_SHAPES, shape_norm, few,
+     NULL},
+    {MZK_bn_bwd_part, "f", "xxff", "vvvc", "++-+", "1000", "-", true, ROWS_SHAPES, shape_norm_part,
+     of_norm_block, NULL},
+    {MZK_bn_bwd_apply, "x", "xxfffff", "vvvcvvv", "++-++--", "1111111", "0", true, ROWS_SHAPES,
+     shape_norm, few, NULL},
+    {MZK_xent_part, "ff", "xi", "vl", "++", "10", "--", false, ROWS_SHAPES, shape_xent, NULL,
+     ck_bound_xent_part},
+    {MZK_xent_total, "fff", "f", "q", "+", "1", "---", false, 9, shape_xent_total, few, NULL},
+    {MZK_xent_bwd, "x", "xifff", "vlecc", "+++++", "00000", "-", false, ROWS_SHAPES, shape_xent,
+     NULL, ck_bound_xent_bwd},
+    {MZK_adamw, "fff", "xffff", "vvvqs", "+++++", "11111", "123", false, FLAT_SHAPES, shape_optim,
+     NULL, ck_bound_adamw},
+    {MZK_sgd, "ff", "xfff", "vvvs", "++++", "1101", "12", true, FLAT_SHAPES, shape_optim, few,
+     NULL},
+    {MZK_matmul, "x", "xxf", "vvv", "+++", "111", "-", true, MATMUL_SHAPES, shape_matmul, of_matmul,
+     NULL},
+    {MZK_conv, "x", "xxf", "vvv", "+++", "111", "-", true, CONV_SHAPES, shape_conv, of_conv, NULL},
+    {MZK_conv_dx, "x", "xx", "vv", "++", "00", "-", true, CONV_SHAPES, shape_conv, of_conv, NULL},
+    {MZK_conv_dw_part, "f", "xx", "vv", "++", "11", "-", true, CONV_SHAPES, shape_conv, of_conv,
+     NULL},
+};
+/* clang-format on */
+
+const ck_family *ck_family_of(mzk_family family) {
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+        if (families[i].family == family)
+            return &families[i];
+    return NULL;
+}
