@@ -39,6 +39,12 @@ static const char *format_fraction(char out[NUMBER_BYTES], double value) {
     return out;
 }
 
+/* With a sign, but without a minus on what rounds to zero. */
+static const char *format_difference(char out[NUMBER_BYTES], double value) {
+    snprintf(out, NUMBER_BYTES, "%+.4f", fabs(value) < 0.00005 ? 0.0 : value);
+    return out;
+}
+
 /* How the candidate stands to FP32. */
 typedef enum relation {
     TIMES_FASTER, /* FP32 / candidate */
@@ -83,7 +89,7 @@ static void print_row(const struct row *row, int seeds, const mezzo_summary *fp3
     statistics a = statistics_of(fp32, seeds, row->figure);
     statistics b = statistics_of(candidate, seeds, row->figure);
     if (row->relation == DIFFERENCE)
-        snprintf(last, sizeof last, "%+.4f", b.mean - a.mean);
+        format_difference(last, b.mean - a.mean);
     else
         snprintf(last, sizeof last, "%.2fx",
                  row->relation == TIMES ? b.mean / a.mean : a.mean / b.mean);
@@ -115,15 +121,17 @@ static verdict judge(int seeds, const mezzo_summary *fp32, const mezzo_summary *
 
 static void print_verdict(const verdict *v, int seeds, const char *label) {
     term t = term_of(stdout);
+    char difference[NUMBER_BYTES];
+    format_difference(difference, v->difference);
     if (seeds < 2) {
-        printf("%s trains %.2f times as fast; accuracy differs by %+.4f (--seeds 5 tells a "
+        printf("%s trains %.2f times as fast; accuracy differs by %s (--seeds 5 tells a "
                "difference from noise)\n",
-               label, v->speedup, v->difference);
+               label, v->speedup, difference);
         return;
     }
-    printf("%s trains %.2f times as fast; the mean accuracy differs by %+.4f, %s%s%s FP32's own "
+    printf("%s trains %.2f times as fast; the mean accuracy differs by %s, %s%s%s FP32's own "
            "spread over %d seeds, %.4f\n",
-           label, v->speedup, v->difference, term_style(&t, v->inside ? STYLE_GOOD : STYLE_WARNING),
+           label, v->speedup, difference, term_style(&t, v->inside ? STYLE_GOOD : STYLE_WARNING),
            v->inside ? "inside" : "outside", term_style(&t, STYLE_PLAIN), seeds, v->spread);
 }
 

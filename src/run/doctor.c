@@ -1,6 +1,5 @@
 /* The machine and the build, and what they mean for the choice of a precision. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -191,12 +190,13 @@ static json_t *build_json(const findings *f) {
 
 static mezzo_status as_json(mezzo_ctx *ctx, const findings *f, char **out) {
     json_t *root = build_json(f);
-    char *dumped = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    char *text = dumped ? mzi_copy_text(ctx, dumped) : NULL;
-    free(dumped);
+    size_t bytes = root ? json_dumpb(root, NULL, 0, JSON_COMPACT) : 0; /* 0: no memory */
+    char *text = bytes > 0 ? mzi_alloc(ctx, bytes + 1) : NULL; /* zeroed, so it ends with a NUL */
+    if (text)
+        (void)json_dumpb(root, text, bytes, JSON_COMPACT);
     json_decref(root);
     if (!text)
-        return mzi_out_of_memory(ctx, sizeof *f, "the report");
+        return mzi_out_of_memory(ctx, bytes + 1, "the report");
     *out = text;
     return MEZZO_OK;
 }

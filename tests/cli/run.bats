@@ -50,25 +50,26 @@ is_json() { python3 -c 'import json, sys; json.loads(sys.argv[1])' "$1"; }
     need_data
     touch file
     run -1 "$MEZZO" train "${small[@]}" --steps 4 --run-dir file/below
-    [[ "$output" == *"file/below"* ]]
+    [[ "$output" == *"'file"*"Not a directory"* ]]
+    [ -f file ]
 }
 
 @test "SIGINT, SIGTERM and SIGUSR1 save and stop: exit 75" {
     need_data
     for signal in INT TERM USR1; do
         "$MEZZO" train "${small[@]}" --steps 1000000 --set train.eval_every=5 \
-            --run-dir "out-$signal" --json >out.json 2>err.txt &
+            --run-dir "out-$signal" --json >"$signal.json" 2>"$signal.txt" &
         pid=$!
         for _ in $(seq 200); do
-            grep -q "test accuracy" err.txt && break
+            grep -qs "test accuracy" "$signal.txt" && break
             sleep 0.1
         done
         kill -s "$signal" "$pid"
         code=0
         wait "$pid" || code=$?
         [ "$code" -eq 75 ]
-        is_json "$(tail -n 1 out.json)"
-        grep -q '"status": *"stopped"' out.json
+        is_json "$(tail -n 1 "$signal.json")"
+        grep -q '"status": *"stopped"' "$signal.json"
         [ -s "out-$signal/summary.json" ]
     done
 }

@@ -149,7 +149,9 @@ static void shape_norm_part(ck_case *c, int k) {
     shape_norm(c, k);
     c->begin = 0;
     c->cut = c->p.norm.grain = k == CK_BENCH_SHAPE ? 4096 : 90;
-    c->out[0].count = (c->end + c->p.norm.grain - 1) / c->p.norm.grain * 2 * c->p.norm.C;
+    int64_t slots = (c->end + c->p.norm.grain - 1) / c->p.norm.grain * c->p.norm.C;
+    c->out[0].count = c->outs == 1 ? 2 * slots : slots;
+    c->out[1].count = slots;
 }
 
 /* Domain 1: all channels at once. */
@@ -339,8 +341,8 @@ static const ck_family families[] = {
     {MZK_bn_rstd, "f", "f", "q", "+", "1", "-", false, ROWS_SHAPES, shape_norm_one, few, NULL},
     {MZK_bn_apply, "x", "xffff", "vvcvv", "+-+++", "11111", "0", true, ROWS_SHAPES, shape_norm, few,
      NULL},
-    {MZK_bn_bwd_part, "f", "xxff", "vvvc", "++-+", "1000", "-", true, ROWS_SHAPES, shape_norm_part,
-     of_norm_block, NULL},
+    {MZK_bn_bwd_part, "ff", "xxff", "vvvc", "++-+", "1000", "--", true, ROWS_SHAPES,
+     shape_norm_part, of_norm_block, NULL},
     {MZK_bn_bwd_apply, "x", "xxfffff", "vvvcvvv", "++-++--", "1111111", "0", true, ROWS_SHAPES,
      shape_norm, few, NULL},
     {MZK_xent_part, "ff", "xi", "vl", "++", "10", "--", false, ROWS_SHAPES, shape_xent, NULL,

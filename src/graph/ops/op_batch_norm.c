@@ -116,8 +116,8 @@ static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
     call->out[0] = mzi_out(lowering, 0);
     for (int k = 0; k < 5; k++)
         call->in[k] = mzi_in(lowering, k);
-    call->in[5] = dgamma;
-    call->in[6] = dbeta;
+    call->in[5] = dbeta;
+    call->in[6] = dgamma;
     return MEZZO_OK;
 }
 

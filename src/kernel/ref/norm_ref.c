@@ -66,8 +66,8 @@ void mzk_bn_bwd_part_ref(const mzk_args *args, int64_t begin, int64_t end) {
                 sum += dy;
                 dot += dy * xhat;
             }
-            put(args, 0, b / grain * 2 * C + c, sum);
-            put(args, 0, b / grain * 2 * C + C + c, dot);
+            put(args, 0, b / grain * C + c, dot);
+            put(args, 1, b / grain * C + c, sum);
         }
 }
 

@@ -76,7 +76,8 @@ INLINE void bn_bwd_part_block(const mzk_args *args, int64_t begin, int64_t end, 
     const void *dy = args->in[0], *x = args->in[1];
     const float *rstd = (const float *)args->in[3] + c;
     int64_t C = args->p.norm.C;
-    float *out = (float *)args->out[0] + begin / args->p.norm.grain * 2 * C + c;
+    int64_t slot = begin / args->p.norm.grain * C + c;
+    float *dgamma = (float *)args->out[0] + slot, *dbeta = (float *)args->out[1] + slot;
     column_sums total;
     vf mean[COLUMNS_MAX];
 #pragma GCC unroll 4
@@ -105,8 +106,8 @@ INLINE void bn_bwd_part_block(const mzk_args *args, int64_t begin, int64_t end, 
     }
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; j++) {
-        narrow_lanes(out + j * VL, total.first[j], lanes, NULL);
-        narrow_lanes(out + C + j * VL, total.second[j], lanes, rstd + j * VL);
+        narrow_lanes(dgamma + j * VL, total.second[j], lanes, rstd + j * VL);
+        narrow_lanes(dbeta + j * VL, total.first[j], lanes, NULL);
     }
 }
 INLINE void bn_bwd_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
@@ -115,7 +116,7 @@ INLINE void bn_bwd_part_loop(const mzk_args *args, int64_t begin, int64_t end, t
         over_columns(bn_bwd_part_block, args, b, chunk_end(b, grain, end), t, args->p.norm.C);
 }
 void MZK_IMPL(bn_bwd_part)(const mzk_args *args, int64_t begin, int64_t end) {
-    if (args->out_type[0] != MEZZO_F32 ||
+    if (args->out_type[0] != MEZZO_F32 || args->out_type[1] != MEZZO_F32 ||
         !dispatch(bn_bwd_part_loop, args, begin, end, VARY_A | VARY_B))
         mzk_bn_bwd_part_ref(args, begin, end);
 }
