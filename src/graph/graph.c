@@ -181,7 +181,10 @@ mezzo_value mzi_graph_state(mezzo_graph *graph, const char *name, mzi_value_kind
                                   "`%s` exists already with another shape or kind", name);
         return (mezzo_value){found};
     }
-    int32_t id = mzi_graph_add_value(graph, name, kind, (mezzo_tensor){MEZZO_F32, shape});
+    const char *copy = mzi_arena_text(&graph->arena, "%s", name);
+    if (!copy)
+        return out_of_memory(graph);
+    int32_t id = mzi_graph_add_value(graph, copy, kind, (mezzo_tensor){MEZZO_F32, shape});
     if (id)
         graph->values[id].init = init;
     return (mezzo_value){id};

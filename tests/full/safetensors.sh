@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/venv.sh"
 
 venv safetensors safetensors==0.4.5
-cmake --build build --target mezzo
+build
 {
     printf '# Tensor files against safetensors 0.4.5\n\n'
     "$PYTHON" tests/full/safetensors_peer.py build/libmezzo.so

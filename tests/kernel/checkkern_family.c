@@ -303,10 +303,7 @@ static int none(const ck_case *c) {
     return 0;
 }
 
-/* clang-format off: one line a family. */
 static const ck_family families[] = {
-    /*                 outs   ins        content    signs      nan        place  exact  shapes,
-       shape, roundings, bound */
     {MZK_cast, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_fill, "x", "", "", "", "", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_copy, "x", "=", "v", "+", "1", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
@@ -341,7 +338,7 @@ static const ck_family families[] = {
     {MZK_bn_rstd, "f", "f", "q", "+", "1", "-", false, ROWS_SHAPES, shape_norm_one, few, NULL},
     {MZK_bn_apply, "x", "xffff", "vvcvv", "+-+++", "11111", "0", true, ROWS_SHAPES, shape_norm, few,
      NULL},
-    {MZK_bn_bwd_part, "ff", "xxff", "vvvc", "++-+", "1000", "--", true, ROWS_SHAPES,
+    {MZK_bn_bwd_part, "ff", "xxff", "vvvc", "++-+", "1111", "--", true, ROWS_SHAPES,
      shape_norm_part, of_norm_block, NULL},
     {MZK_bn_bwd_apply, "x", "xxfffff", "vvvcvvv", "++-++--", "1111111", "0", true, ROWS_SHAPES,
      shape_norm, few, NULL},
@@ -361,7 +358,6 @@ static const ck_family families[] = {
     {MZK_conv_dw_part, "f", "xx", "vv", "++", "11", "-", true, CONV_SHAPES, shape_conv, of_conv,
      NULL},
 };
-/* clang-format on */
 
 const ck_family *ck_family_of(mzk_family family) {
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)

@@ -71,7 +71,7 @@ static void find_lives(memory_pass *pass) {
             pass->last[graph->nodes[n].in[k]] = n;
     for (int32_t n = 0; n < graph->node_count; n++) {
         const mzi_node *node = &graph->nodes[n];
-        if (node->op->view && in_arena(&graph->values[node->in[0]]))
+        if (node->op->view)
             join(pass, node->out[0], pass->root[node->in[0]]);
         else
             try_inplace(pass, node, n);

@@ -239,4 +239,6 @@ INLINE void vd_store(double *p, vd a) {
     _mm512_storeu_pd(p + 8, a.high);
 }
 
+#pragma GCC diagnostic pop
+
 #endif
