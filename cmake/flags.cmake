@@ -24,7 +24,7 @@ add_compile_options(
 add_link_options(LINKER:--as-needed LINKER:-z,relro LINKER:-z,now)
 
 if(MEZZO_SANITIZE)
-    set(sanitize -fsanitize=${MEZZO_SANITIZE} -fno-omit-frame-pointer)
+    set(sanitize -fsanitize=${MEZZO_SANITIZE} -fno-omit-frame-pointer -g1)
     if(MEZZO_SANITIZE MATCHES undefined)
         list(APPEND sanitize -fsanitize=float-cast-overflow -fno-sanitize-recover=all)
     endif()

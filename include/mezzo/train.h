@@ -94,8 +94,7 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_step(mezzo_trainer *traine
 
 /* Everything that a later step depends on, the model's tensors aside. */
 typedef struct mezzo_trainer_state {
-    int64_t step, attempt,
-        sample; /* committed steps; tries; samples drawn, those of skipped steps too */
+    int64_t step, attempt; /* committed steps; tries */
     int64_t skipped;
     mezzo_scaler scaler;
 } mezzo_trainer_state;

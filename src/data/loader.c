@@ -148,7 +148,7 @@ mezzo_status mezzo_loader_next(mezzo_loader *loader, mezzo_batch *batch) {
     else
         fill(loader, from);
     *batch = (mezzo_batch){from->x, from->labels, from->valid, from->position};
-    mzi_metric_add(&loader->ctx->metrics, MZI_METRIC_data_wait_ns,
+    mzi_metric_set(&loader->ctx->metrics, MZI_METRIC_data_wait_ns,
                    (double)(mzi_clock_ns() - begin));
     return MEZZO_OK;
 }

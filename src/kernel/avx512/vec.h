@@ -9,6 +9,11 @@
 #include "kernel/simd/inline.h"
 #include "num/number.h"
 
+/* Without optimisation GCC's intrinsics with an immediate are macros, whose own conversions of masks
+ * it then reports here. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
 enum {
     VL = 16
 };

@@ -68,7 +68,7 @@ INLINE void dropout_loop(const mzk_args *args, int64_t begin, int64_t end, types
     void *y = args->out[0];
     const void *x = args->in[0];
     uint64_t stream = args->p.e.stream;
-    random_stream s = {{(uint32_t)key[0] ^ (uint32_t)stream, (uint32_t)key[1]},
+    random_stream s = {{(uint32_t)key[0], (uint32_t)key[1] ^ (uint32_t)stream},
                        (uint32_t)key[2],
                        (uint32_t)(stream >> 32)};
     vi threshold = vi_set((int32_t)ceil((double)args->p.e.alpha * 0x1p24));
