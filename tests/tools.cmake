@@ -40,3 +40,13 @@ mezzo_lint(format clang-format check_format.sh)
 if(NOT MEZZO_SANITIZE AND NOT MEZZO_COVERAGE) # both add symbols and variables of their own
     mezzo_lint(symbols nm check_symbols.sh ${PROJECT_BINARY_DIR})
 endif()
+
+# The tables in docs/ that are made from the inventories.
+add_executable(gen_docs ${PROJECT_SOURCE_DIR}/tools/gen_docs.c)
+target_include_directories(gen_docs PRIVATE ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(gen_docs PRIVATE mezzo)
+foreach(mode "" --self-test)
+    string(REPLACE "--self-test" ".self" suffix "${mode}")
+    mezzo_test(lint.docs${suffix} lint
+               ${PROJECT_SOURCE_DIR}/tools/check_docs.sh $<TARGET_FILE:gen_docs> ${mode})
+endforeach()

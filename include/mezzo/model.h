@@ -48,9 +48,9 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_output(mezzo_model *model, m
                                                            int64_t count);
 
 typedef enum mezzo_state_kind {
-    MEZZO_STATE_PARAM,    /* trained: FP32 master                  */
+    MEZZO_STATE_PARAM,     /* trained: FP32 master                  */
     MEZZO_STATE_STATISTIC, /* written by forward (running averages)   */
-    MEZZO_STATE_MOMENT    /* of an optimizer: "optimizer/PARAM.m"   */
+    MEZZO_STATE_MOMENT     /* of an optimizer: "optimizer/PARAM.m"   */
 } mezzo_state_kind;
 typedef struct mezzo_state_info {
     const char *name; /* valid as long as the model */

@@ -24,9 +24,10 @@ typedef struct mzi_backend {
     void (*buffer_destroy)(struct mzi_backend *backend, mzi_buffer *buffer); /* zeroed: allowed */
     mezzo_status (*upload)(struct mzi_backend *backend, mzi_buffer *buffer, uint64_t offset,
                            const void *data, uint64_t bytes);
-    mezzo_status (*download)(struct mzi_backend *backend, const mzi_buffer *buffer,
-                             uint64_t offset, void *data, uint64_t bytes);
-    /* `arena` holds the values that the plan places there; `own[v]` the buffer of each other value v (others are zeroed). */
+    mezzo_status (*download)(struct mzi_backend *backend, const mzi_buffer *buffer, uint64_t offset,
+                             void *data, uint64_t bytes);
+    /* `arena` holds the values that the plan places there; `own[v]` the buffer of each other value
+     * v (others are zeroed). */
     mezzo_status (*program_create)(struct mzi_backend *backend, const mzi_plan *plan,
                                    const mzi_buffer *arena, const mzi_buffer *own,
                                    mzi_program **out);

@@ -43,7 +43,7 @@ static void run_alone(const step *s) {
 
 static mezzo_status program_run(mzi_backend *backend, mzi_program *program, int32_t first,
                                 int32_t last) {
-    const mzi_host *host = (const mzi_host *)backend;
+    mzi_host *host = (mzi_host *)backend;
     for (int32_t c = first; c < last; c++) {
         step *s = &program->steps[c];
         if (host->use_team)
@@ -51,7 +51,7 @@ static mezzo_status program_run(mzi_backend *backend, mzi_program *program, int3
         else
             run_alone(s);
     }
-    return MEZZO_OK;
+    return host->check ? host->check(host) : MEZZO_OK;
 }
 
 typedef struct binding {

@@ -17,8 +17,10 @@ struct mzi_host {
     bool use_team;
     /* From a buffer's handle to memory. */
     void *(*address)(void *handle);
-    /* Prepared calls (choice.prepared is not null) run through this. */
+    /* Prepared calls (choice.prepared is not null) run through this; `check` reports, after a run,
+     * what they could not return. */
     mzi_host_fn *run_prepared;
+    mezzo_status (*check)(mzi_host *host);
 };
 
 /* Fill in the program functions of `host->base`. */

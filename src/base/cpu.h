@@ -15,6 +15,6 @@ int mzi_cpu_count(void);
 uint64_t mzi_memory_available(void);
 uint64_t mzi_memory_resident_max(void); /* peak resident set of this process */
 void mzi_memory_resident_reset(void); /* so that the peak counts from here, if the system lets us */
-int64_t mzi_clock_ns(void);             /* monotonic */
+int64_t mzi_clock_ns(void);           /* monotonic */
 
 #endif

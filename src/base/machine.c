@@ -44,7 +44,8 @@ uint64_t mzi_memory_resident_max(void) {
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
-/* "5" resets the peak (proc(5), clear_refs); where that is not allowed the peak stays the process's. */
+/* "5" resets the peak (proc(5), clear_refs); where that is not allowed the peak stays the
+ * process's. */
 void mzi_memory_resident_reset(void) {
     int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
     if (fd < 0)

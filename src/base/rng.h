@@ -30,8 +30,8 @@ static inline void mzi_philox(uint32_t out[4], const uint32_t counter[4], const 
 /* Bits for element block `block` (4 words each) of a stream at a step. */
 static inline void mzi_rng4(uint32_t out[4], uint64_t seed, uint64_t stream, uint64_t block,
                             uint32_t step) {
-    /* Seed and stream keep words of their own as far as both are small or hashed: only a seed beyond
-     * 32 bits is mixed with the stream. */
+    /* Seed and stream keep words of their own as far as both are small or hashed: only a seed
+     * beyond 32 bits is mixed with the stream. */
     uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), step,
                            (uint32_t)(stream >> 32)};
     uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)stream};

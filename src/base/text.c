@@ -8,8 +8,8 @@ static bool make_room(mzi_text *text, int bytes) {
     if (bytes > INT32_MAX - 1 - text->size)
         text->status = mzi_out_of_memory(text->ctx, (size_t)bytes, "a text");
     else
-        text->status = mzi_grow(text->ctx, (void **)&text->data, &text->capacity,
-                                text->size + bytes + 1, 1);
+        text->status =
+            mzi_grow(text->ctx, (void **)&text->data, &text->capacity, text->size + bytes + 1, 1);
     return text->status == MEZZO_OK;
 }
 

@@ -85,8 +85,8 @@ const char *mzi_graph_name(mezzo_graph *graph, const char *name, const char *par
     size_t used = 0;
     for (int s = 0; s < graph->scope_count && s < MZI_SCOPE_MAX; s++)
         used += mzi_format(prefix + used, sizeof prefix - used, "%s.", graph->scopes[s]);
-    const char *text = mzi_arena_text(&graph->arena, "%s%s%s%s", prefix, name, part ? "." : "",
-                                      part ? part : "");
+    const char *text =
+        mzi_arena_text(&graph->arena, "%s%s%s%s", prefix, name, part ? "." : "", part ? part : "");
     return text ? text : "";
 }
 
@@ -263,8 +263,8 @@ double mzi_node_flops(const mezzo_graph *graph, const mzi_node *node) {
 /* "relu3": the third operation of its kind; after the forward phase "relu3/dx". */
 static const char *node_name(mezzo_graph *graph, const mezzo_op_def *op, const char *name) {
     if (graph->phase != MZI_PHASE_FORWARD) {
-        const char *text = mzi_arena_text(&graph->arena, "%s/%s", graph->origin ? graph->origin : "",
-                                          name ? name : op->name);
+        const char *text = mzi_arena_text(
+            &graph->arena, "%s/%s", graph->origin ? graph->origin : "", name ? name : op->name);
         return text ? text : "";
     }
     if (name)
@@ -290,7 +290,8 @@ static bool check_inputs(mezzo_graph *graph, const mezzo_op_def *op, const char 
                            "%s `%s`: input %d is a value of another graph", op->name, name, k);
             return false;
         }
-        if (!in[k].id && k < op->in_min) /* a null value without an error: a mistake of the caller */
+        if (!in[k].id &&
+            k < op->in_min) /* a null value without an error: a mistake of the caller */
             mzi_graph_fail(graph, MEZZO_INVALID_ARGUMENT, "%s `%s`: input %d is the null value",
                            op->name, name, k);
         mezzo_dtype dtype = graph->values[in[k].id].tensor.dtype;
@@ -311,10 +312,8 @@ static mezzo_value append_node(mezzo_graph *graph, mzi_node *node, const mzi_use
                  sizeof *graph->nodes) != MEZZO_OK)
         return out_of_memory(graph);
     for (int k = 0; k < node->out_count; k++) {
-        const char *name =
-            k ? mzi_arena_text(&graph->arena, "%s:%d", node->name, k) : node->name;
-        int32_t id =
-            mzi_graph_add_value(graph, name ? name : "", MZI_VALUE_TEMP, view->out[k]);
+        const char *name = k ? mzi_arena_text(&graph->arena, "%s:%d", node->name, k) : node->name;
+        int32_t id = mzi_graph_add_value(graph, name ? name : "", MZI_VALUE_TEMP, view->out[k]);
         if (!id)
             return (mezzo_value){0};
         graph->values[id].producer = graph->node_count;

@@ -8,12 +8,12 @@
 #include "mezzo/precision.h"
 
 typedef enum mzi_value_kind {
-    MZI_VALUE_TEMP,    /* made by a node, gone after its last use                                  */
-    MZI_VALUE_INPUT,   /* given at each run                                                        */
-    MZI_VALUE_PARAM,   /* state: trained                                                           */
-    MZI_VALUE_STATE,   /* state: statistics, moments                                               */
-    MZI_VALUE_DERIVED, /* low-precision or packed form of a parameter, kept until that changes     */
-    MZI_VALUE_SCRATCH  /* a node's own workspace                                                   */
+    MZI_VALUE_TEMP,  /* made by a node, gone after its last use                                  */
+    MZI_VALUE_INPUT, /* given at each run                                                        */
+    MZI_VALUE_PARAM, /* state: trained                                                           */
+    MZI_VALUE_STATE, /* state: statistics, moments                                               */
+    MZI_VALUE_DERIVED, /* low-precision or packed form of a parameter, kept until that changes */
+    MZI_VALUE_SCRATCH /* a node's own workspace                                                   */
 } mzi_value_kind;
 
 typedef enum mzi_phase {
@@ -43,12 +43,12 @@ typedef struct mzi_value {
     const char *name; /* inputs and state; else that of the node, with an output number */
     mzi_value_kind kind;
     mezzo_tensor tensor;
-    int32_t producer; /* node, or -1 */
-    mezzo_init init;  /* of state */
-    bool is_output;   /* read after the run: its memory is not used again */
-    int32_t source;   /* DERIVED: the state value that it is a form of */
-    uint64_t layout;  /* 0: row-major; else known to the backend only */
-    uint64_t bytes;   /* storage: count x type, or what the layout takes */
+    int32_t producer;                  /* node, or -1 */
+    mezzo_init init;                   /* of state */
+    bool is_output;                    /* read after the run: its memory is not used again */
+    int32_t source;                    /* DERIVED: the state value that it is a form of */
+    uint64_t layout;                   /* 0: row-major; else known to the backend only */
+    uint64_t bytes;                    /* storage: count x type, or what the layout takes */
     const struct mzi_call *packed_for; /* the call whose operand a packed value is */
 } mzi_value;
 
@@ -79,7 +79,9 @@ typedef struct mzi_commit {
     int32_t state, next;
 } mzi_commit;
 
-enum { MZI_SCOPE_MAX = 16 };
+enum {
+    MZI_SCOPE_MAX = 16
+};
 
 struct mezzo_graph {
     mezzo_ctx *ctx;

@@ -67,8 +67,8 @@ mzi_operand mzi_scratch(mzi_lowering *lowering, mezzo_dtype dtype, int64_t count
     mezzo_graph *graph = lowering->graph;
     if (graph->nodes[lowering->node].compute == MEZZO_F64 && dtype == MEZZO_F32)
         dtype = MEZZO_F64;
-    int32_t id =
-        mzi_graph_add_value(graph, "", MZI_VALUE_SCRATCH, (mezzo_tensor){dtype, mezzo_shape1(count)});
+    int32_t id = mzi_graph_add_value(graph, "", MZI_VALUE_SCRATCH,
+                                     (mezzo_tensor){dtype, mezzo_shape1(count)});
     if (!id)
         lowering->status = MEZZO_OUT_OF_MEMORY;
     else

@@ -35,7 +35,9 @@ typedef struct mzi_lowering {
 
 /* Elements of a chunk of an elementwise loop: 32768 FP32 values are 128 KB, which stay in a 1 MB L2
  * beside two other operands, and take about 10 us: enough to hide the cost of claiming a chunk. */
-enum { MZI_GRAIN = 32768 };
+enum {
+    MZI_GRAIN = 32768
+};
 /* Rows of a chunk when a row has `columns` elements. */
 int64_t mzi_grain_rows(int64_t columns);
 /* Rows of a chunk of a GEMM of `rows` rows; images of a chunk of a convolution. */
@@ -47,7 +49,8 @@ int64_t mzi_chunks(int64_t rows, int64_t grain);
 /* A call with no operands yet; never null (a spare one is given when memory is exhausted).  Valid
  * until the next one is emitted. */
 mzi_call *mzi_emit(mzi_lowering *lowering, mzk_family family, int64_t rows, int64_t grain);
-/* Operand k of the node, as input or output of a call; absent optional inputs become absent operands. */
+/* Operand k of the node, as input or output of a call; absent optional inputs become absent
+ * operands. */
 mzi_operand mzi_in(const mzi_lowering *lowering, int k);
 mzi_operand mzi_out(const mzi_lowering *lowering, int k);
 /* Workspace of the node, `count` elements.  F32 becomes F64 in a graph of F64. */

@@ -14,7 +14,7 @@ typedef struct mzi_place {
 typedef struct mzi_plan {
     mezzo_graph *graph; /* owned */
     mzi_target *target;
-    mzi_lowering lowering; /* the calls */
+    mzi_lowering lowering;                   /* the calls */
     int32_t phase_end[MZI_PHASE_UPDATE + 1]; /* calls of phase p end here */
     mzi_place *places;                       /* by value */
     int32_t place_count;
@@ -25,7 +25,8 @@ typedef struct mzi_plan {
     char numerics_hash[65], execution_hash[65];
 } mzi_plan;
 
-/* Types and casts (passes/autocast.c): one table for all devices, overrides by name, a reason each. */
+/* Types and casts (passes/autocast.c): one table for all devices, overrides by name, a reason each.
+ */
 mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision);
 /* Fails if a cast converts to the type that its input already has, or what another cast gives. */
 mezzo_status mzi_pass_check_casts(mezzo_graph *graph);

@@ -79,62 +79,74 @@ typedef struct mzk_args {
 typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
 
 /* clang-format off */
-/* Family reference.  "domain n" means that begin and end count elements.
+/* Family reference: its domain in brackets, whether out may be in, operands, formula.  A domain of
+ * n counts elements.
  *
- * cast         out y; in x.                   y = x rounded to nearest even                     domain n; in place if the types are equal
- * fill         out y.                         y = alpha                                         domain n
- * relu         out y; in x.                   y = x > 0 ? x : 0, NaN stays                      domain n; in place
- * relu_bwd     out dx; in dy, y.              dx = y > 0 ? dy : 0; NaN y gives NaN              domain n; in place (dx = dy)
- * gelu         out y; in x.                   y = x/2 (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3)))  domain n; in place
- * gelu_bwd     out dx; in dy, x.              dx = dy gelu'(x)                                  domain n; in place (dx = dy)
- * add          out y; in a, b.                y = a + b                                         domain n; in place (y = a)
- * mul          out y; in a, b.                y = a b                                           domain n; in place (y = a)
- * scale        out y; in x.                   y = alpha x                                       domain n; in place
- * scale_by     out y; in x, s (f32 scalar).   y = alpha s[0] x                                  domain n; in place
- * broadcast    out y; in s (f32 scalar).      y = alpha s[0]                                    domain n
- * add_row      out y [rows,n]; in x [rows,n], b [n].   y = x + b                                domain rows; in place
- * copy         out y; in x.                   bytes of equal types                              domain n
- * dropout      out y; in x, key (i32 [4]: seed low, seed high, step, sample offset).
- *              Keeps an element with probability 1 - alpha and multiplies it by beta = 1/(1 - alpha).  Element j of row r has
- *              the number i = (r + sample offset) n + j; its random word is word i mod 4 of mzi_rng4(seed, stream, block i / 4,
- *              step), and it is kept when mzi_uniform(word) >= alpha.  A dropped NaN stays NaN.  domain rows; in place
- * sum_part     out part [chunks] f32; in x.            part[begin / grain] = sum of x           domain n
- * colsum_part  out part [chunks,n] f32; in x [rows,n]. sums down each column of the chunk       domain rows
- * sum_parts    out y [n]; in part [parts,n] f32.       y = alpha (sum over parts, in order)     domain n
- * sumsq_part   out part [chunks,2] f64 (in every instruction set); in x.  { sum of squares of the finite elements, in f64;
- *              number of non-finite elements }                                                  domain n
- * max_pool     out y [B,OH,OW,C], index u8 [B,OH,OW,C]; in x [B,H,W,C].  Position in the window (kh KW + kw) of the first
- *              maximum; a NaN in the window wins.  Padding never wins.                          domain B OH
- * max_pool_bwd out dx [B,H,W,C]; in dy, index.         Writes every element of dx.              domain B
- * avg_pool     out y; in x.                            Divides by the whole window, padding counted as zeros   domain B OH
- * avg_pool_bwd out dx; in dy.                                                                   domain B
- * bn_part      out part [chunks,2C] f64 (in every instruction set); in x [rows,C].  Sums of x and of x^2 of the chunk's rows:
- *              in f32 over at most 64 rows at a time, then in f64, because x^2 - mean^2 cancels. domain rows
- * bn_stats     out mean, rstd, next_mean, next_var, all [C] f32; in part [parts,2C] f64, running_mean, running_var [C] f32.
- *              rstd = 1/sqrt(var + eps), var biased; next = (1 - momentum) running + momentum batch, the variance unbiased.
- *                                                                                               domain 1
- * bn_rstd      out rstd [C] f32; in running_var [C].   1/sqrt(var + eps)                        domain 1
- * bn_apply     out y [rows,C]; in x, mean, rstd, gamma, beta (all [C] f32).  y = (x - mean) rstd gamma + beta   domain rows; in place
- * bn_bwd_part  out dgamma, dbeta [chunks,C] f32; in dy [rows,C], x, mean, rstd.  Sums of dy xhat and of dy over the chunk's
- *              rows; xhat = (x - mean) rstd                                                     domain rows
- * bn_bwd_apply out dx [rows,C]; in dy, x, mean, rstd, gamma, dbeta [C], dgamma [C] f32.
- *              dx = gamma rstd (dy - dbeta / rows - xhat dgamma / rows)                         domain rows; in place (dx = dy)
- * xent_part    out lse [M] f32, part [chunks,3] f32: { sum of losses of valid rows, valid rows, correct rows };
- *              in logits [M,V], labels i32 [M].  loss = lse - logit[label]; a label < 0 is padding: not counted, its lse still
- *              written.  Correct: the label is the first maximum.  Labels are below V (checked when the batch is made). domain M
- * xent_total   out loss [1], correct [1], valid [1] f32; in part [parts,3] f32.  loss = sum / max(valid, 1)   domain 1
- * xent_bwd     out dlogits [M,V]; in logits, labels, lse, dloss [1], valid [1] f32.
- *              (exp(logit - lse) - [label]) dloss / max(valid, 1); padding rows get 0           domain M
- * adamw        out w, m, v (f32, in place of in 1-3); in g, w, m, v, s (f32 [8]: 0 lr, 1 gradient factor (unscale and clip),
- *              2 1/(1 - beta1^t), 3 1/(1 - beta2^t)).  With lr' = lr lr_scale and g' = g s[1]:
- *              w -= lr' weight_decay w;  m = beta1 m + (1 - beta1) g';  v = beta2 v + (1 - beta2) g'^2;
- *              w -= lr' (m s[2]) / (sqrt(v s[3]) + eps)                                         domain n
- * sgd          out w, m; in g, w, m, s as above.  g' = g s[1] + weight_decay w;  m = momentum m + g' (m starts at 0);
- *              w -= lr' (nesterov ? g' + momentum m : m).  With momentum 0, m is not touched.   domain n
- * matmul       out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias [N] f32 or null.    domain M: rows of c
- * conv         out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.                domain B
- * conv_dx      out dx [B,H,W,Ci]; in dy, w.                                                     domain B
- * conv_dw_part out part [chunks,Co,Ci,KH,KW] f32; in dy, x.  Sums over the chunk's images, to slot begin / conv.grain.  domain B
+ * cast         [n, in place if the types are equal] out y; in x.  y = x rounded to nearest even.
+ * fill         [n] out y.  y = alpha.
+ * relu         [n, in place] out y; in x.  y = x > 0 ? x : 0; NaN stays.
+ * relu_bwd     [n, in place (dx = dy)] out dx; in dy, y.  dx = y > 0 ? dy : 0; a NaN y gives NaN.
+ * gelu         [n, in place] out y; in x.  y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+ * gelu_bwd     [n, in place (dx = dy)] out dx; in dy, x.  dx = dy gelu'(x).
+ * add          [n, in place (y = a)] out y; in a, b.  y = a + b.
+ * mul          [n, in place (y = a)] out y; in a, b.  y = a b.
+ * scale        [n, in place] out y; in x.  y = alpha x.
+ * scale_by     [n, in place] out y; in x, s (f32 scalar).  y = alpha s[0] x.
+ * broadcast    [n] out y; in s (f32 scalar).  y = alpha s[0].
+ * add_row      [rows, in place] out y [rows,n]; in x [rows,n], b [n].  y = x + b.
+ * copy         [n] out y; in x.  Bytes of equal types.
+ * dropout      [rows, in place] out y; in x, key (i32 [4]: seed low, seed high, step, sample
+ *              offset).  Keeps an element with probability 1 - alpha and multiplies it by beta =
+ *              1/(1 - alpha).  Element j of row r has the number i = (r + sample offset) n + j;
+ *              its random word is word i mod 4 of mzi_rng4(seed, stream, block i / 4, step), and
+ *              it is kept when mzi_uniform(word) >= alpha.  A dropped NaN stays NaN.
+ * sum_part     [n] out part [chunks] f32; in x.  part[begin / grain] = sum of x.
+ * colsum_part  [rows] out part [chunks,n] f32; in x [rows,n].  Sums down each column of the chunk.
+ * sum_parts    [n] out y [n]; in part [parts,n] f32.  y = alpha (sum over parts, in order).
+ * sumsq_part   [n] out part [chunks,2] f64 (in every instruction set); in x.  { sum of squares of
+ *              the finite elements, in f64; number of non-finite elements }.
+ * max_pool     [B OH] out y [B,OH,OW,C], index u8 [B,OH,OW,C]; in x [B,H,W,C].  index is the
+ *              position in the window (kh KW + kw) of the first maximum; a NaN in the window wins,
+ *              padding never.
+ * max_pool_bwd [B] out dx [B,H,W,C]; in dy, index.  Writes every element of dx.
+ * avg_pool     [B OH] out y; in x.  Divides by the whole window, padding counted as zeros.
+ * avg_pool_bwd [B] out dx; in dy.
+ * bn_part      [rows] out part [chunks,2C] f64 (in every instruction set); in x [rows,C].  Sums of
+ *              x and of x^2 of the chunk's rows: in f32 over at most 64 rows at a time, then in
+ *              f64, because x^2 - mean^2 cancels.
+ * bn_stats     [1] out mean, rstd, next_mean, next_var, all [C] f32; in part [parts,2C] f64,
+ *              running_mean, running_var [C] f32.  rstd = 1/sqrt(var + eps), var biased; next = (1
+ *              - momentum) running + momentum batch, the variance unbiased.
+ * bn_rstd      [1] out rstd [C] f32; in running_var [C].  1/sqrt(var + eps).
+ * bn_apply     [rows, in place] out y [rows,C]; in x, mean, rstd, gamma, beta (all [C] f32).  y =
+ *              (x - mean) rstd gamma + beta.
+ * bn_bwd_part  [rows] out dgamma, dbeta [chunks,C] f32; in dy [rows,C], x, mean, rstd.  Sums of dy
+ *              xhat and of dy over the chunk's rows; xhat = (x - mean) rstd.
+ * bn_bwd_apply [rows, in place (dx = dy)] out dx [rows,C]; in dy, x, mean, rstd, gamma, dbeta [C],
+ *              dgamma [C] f32.  dx = gamma rstd (dy - dbeta / rows - xhat dgamma / rows).
+ * xent_part    [M] out lse [M] f32, part [chunks,3] f32; in logits [M,V], labels i32 [M].  part is
+ *              { sum of losses of valid rows, valid rows, correct rows }; loss = lse -
+ *              logit[label].  A label < 0 is padding: not counted, its lse still written.
+ *              Correct: the label is the first maximum.  Labels are below V (checked when the
+ *              batch is made).
+ * xent_total   [1] out loss [1], correct [1], valid [1] f32; in part [parts,3] f32.  loss = sum /
+ *              max(valid, 1).
+ * xent_bwd     [M] out dlogits [M,V]; in logits, labels, lse, dloss [1], valid [1] f32.
+ *              (exp(logit - lse) - [label]) dloss / max(valid, 1); padding rows get 0.
+ * adamw        [n] out w, m, v (f32, in place of in 1-3); in g, w, m, v, s (f32 [8]: 0 lr, 1
+ *              gradient factor (unscale and clip), 2 1/(1 - beta1^t), 3 1/(1 - beta2^t)).  With
+ *              lr' = lr lr_scale and g' = g s[1]: w -= lr' weight_decay w; m = beta1 m + (1 -
+ *              beta1) g'; v = beta2 v + (1 - beta2) g'^2; w -= lr' (m s[2]) / (sqrt(v s[3]) +
+ *              eps).
+ * sgd          [n] out w, m; in g, w, m, s as above.  g' = g s[1] + weight_decay w; m = momentum m
+ *              + g' (m starts at 0); w -= lr' (nesterov ? g' + momentum m : m).  With momentum 0,
+ *              m is not touched.
+ * matmul       [M: rows of c] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias [N] f32
+ *              or null.
+ * conv         [B] out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.
+ * conv_dx      [B] out dx [B,H,W,Ci]; in dy, w.
+ * conv_dw_part [B] out part [chunks,Co,Ci,KH,KW] f32; in dy, x.  Sums over the chunk's images, to
+ *              slot begin / conv.grain.
  */
 /* clang-format on */
 typedef enum mzk_family {

@@ -3,12 +3,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
 #include "backend/cpu/dnnl.h"
 #include "base/cgroup.h"
-#include "base/ctx.h"
+#include "base/text.h"
 #include "mezzo/run.h"
+#include "run/report.h"
 
 #define DATA_PATH "/usr/share/datasets/fashion-mnist"
 #define DATA_PACKAGE "dataset-fashion-mnist"
@@ -91,81 +90,59 @@ static void examine(findings *f, mezzo_ctx *ctx) {
     collect_warnings(f);
 }
 
-/* Text into a buffer of fixed size. */
-typedef struct page {
-    char text[8192];
-    size_t used;
-} page;
-
-static void put(page *p, const char *format, ...) MEZZO_PRINTF(2, 3);
-static void put(page *p, const char *format, ...) {
-    size_t room = sizeof p->text - p->used;
-    va_list args;
-    va_start(args, format);
-    int needed = vsnprintf(p->text + p->used, room, format, args);
-    va_end(args);
-    if (needed > 0)
-        p->used += (size_t)needed < room ? (size_t)needed : room - 1;
-}
-
 static double gibibytes(uint64_t bytes) {
     return (double)bytes / (1024.0 * 1024.0 * 1024.0);
 }
 
-static void put_machine(page *p, const findings *f) {
-    put(p, "Processor\n");
-    put(p, "  %-17s %s\n", "CPU", f->cpu);
-    put(p, "  %-17s %s%s%s\n", "instruction set", mezzo_isa_name(f->isa_used),
-        f->isa_used < f->isa_best ? ", of " : "",
-        f->isa_used < f->isa_best ? mezzo_isa_name(f->isa_best) : "");
-    put(p, "  %-17s AVX512_FP16 %s, AMX %s\n", "and", f->has_fp16 ? "yes" : "no",
-        f->has_amx ? "yes" : "no");
-    put(p, "  %-17s %d of %ld", "CPUs to use", f->cpus, f->cpus_online);
+static void put_machine(mzi_text *p, const findings *f) {
+    mzi_text_put(p, "Processor\n");
+    mzi_text_put(p, "  %-17s %s\n", "CPU", f->cpu);
+    mzi_text_put(p, "  %-17s %s%s%s\n", "instruction set", mezzo_isa_name(f->isa_used),
+                 f->isa_used < f->isa_best ? ", of " : "",
+                 f->isa_used < f->isa_best ? mezzo_isa_name(f->isa_best) : "");
+    mzi_text_put(p, "  %-17s AVX512_FP16 %s, AMX %s\n", "and", f->has_fp16 ? "yes" : "no",
+                 f->has_amx ? "yes" : "no");
+    mzi_text_put(p, "  %-17s %d of %ld", "CPUs to use", f->cpus, f->cpus_online);
     if (f->quota_milli != UINT64_MAX)
-        put(p, " (the control group allows %.2f)", (double)f->quota_milli / 1000.0);
-    put(p, "\n  %-17s %d\n", "threads", f->threads);
-    put(p, "\nMemory\n");
-    put(p, "  %-17s %.1f GiB of %.1f GiB\n", "available", gibibytes(f->memory_available),
-        gibibytes(f->memory_machine));
+        mzi_text_put(p, " (the control group allows %.2f)", (double)f->quota_milli / 1000.0);
+    mzi_text_put(p, "\n  %-17s %d\n", "threads", f->threads);
+    mzi_text_put(p, "\nMemory\n");
+    mzi_text_put(p, "  %-17s %.1f GiB of %.1f GiB\n", "available", gibibytes(f->memory_available),
+                 gibibytes(f->memory_machine));
 }
 
-static void put_precisions(page *p, const findings *f) {
-    put(p, "\nPrecision\n");
-    put(p, "  %-17s %-9s %s\n", "fp32", "native", "the reference: IEEE arithmetic throughout");
-    put(p, "  %-17s %-9s %s\n", "bf16", f->bf16_is_native ? "native" : "converted",
-        f->bf16_is_native ? "products in BF16, sums in FP32; half the memory traffic"
-                          : "half the memory, computed in FP32 after a conversion");
-    put(p, "  %-17s %-9s %s\n", "fp16", "converted",
-        f->has_fp16 ? "computed in FP32 (the CPU's FP16 is not used); bf16 is faster"
-                    : "stored and rounded as FP16, computed in FP32: no faster");
-    put(p, "  %-17s %s\n", "recommended", f->recommended);
+static void put_precisions(mzi_text *p, const findings *f) {
+    mzi_text_put(p, "\nPrecision\n");
+    mzi_text_put(p, "  %-17s %-9s %s\n", "fp32", "native",
+                 "the reference: IEEE arithmetic throughout");
+    mzi_text_put(p, "  %-17s %-9s %s\n", "bf16", f->bf16_is_native ? "native" : "converted",
+                 f->bf16_is_native ? "products in BF16, sums in FP32; half the memory traffic"
+                                   : "half the memory, computed in FP32 after a conversion");
+    mzi_text_put(p, "  %-17s %-9s %s\n", "fp16", "converted",
+                 f->has_fp16 ? "computed in FP32 (the CPU's FP16 is not used); bf16 is faster"
+                             : "stored and rounded as FP16, computed in FP32: no faster");
+    mzi_text_put(p, "  %-17s %s\n", "recommended", f->recommended);
 }
 
-static void put_rest(page *p, const findings *f) {
-    put(p, "\nBuild\n");
-    put(p, "  %-17s %s\n", "mezzo", mezzo_version());
-    put(p, "  %-17s %s\n", "oneDNN", f->dnnl);
-    put(p, "  %-17s %s\n", "jansson", jansson_version_str());
-    put(p, "\nData\n");
-    put(p, "  %-17s %s\n", "fashion-mnist", f->has_data ? DATA_PATH : "not installed");
-    put(p, "\n%s\n", f->warning_count > 0 ? "To mend" : "Nothing to mend: this machine is ready.");
+static void put_rest(mzi_text *p, const findings *f) {
+    mzi_text_put(p, "\nBuild\n");
+    mzi_text_put(p, "  %-17s %s\n", "mezzo", mezzo_version());
+    mzi_text_put(p, "  %-17s %s\n", "oneDNN", f->dnnl);
+    mzi_text_put(p, "  %-17s %s\n", "jansson", jansson_version_str());
+    mzi_text_put(p, "\nData\n");
+    mzi_text_put(p, "  %-17s %s\n", "fashion-mnist", f->has_data ? DATA_PATH : "not installed");
+    mzi_text_put(p, "\n%s\n",
+                 f->warning_count > 0 ? "To mend" : "Nothing to mend: this machine is ready.");
     for (int i = 0; i < f->warning_count; i++)
-        put(p, "  %d. %s\n", i + 1, f->warnings[i]);
+        mzi_text_put(p, "  %d. %s\n", i + 1, f->warnings[i]);
 }
 
 static mezzo_status as_text(mezzo_ctx *ctx, const findings *f, char **out) {
-    page *p = mzi_alloc(ctx, sizeof *p);
-    if (!p)
-        return mzi_out_of_memory(ctx, sizeof *p, "the report");
-    put_machine(p, f);
-    put_precisions(p, f);
-    put_rest(p, f);
-    char *text = mzi_copy_text(ctx, p->text);
-    mzi_free(ctx, p, sizeof *p);
-    if (!text)
-        return mzi_out_of_memory(ctx, sizeof p->text, "the report");
-    *out = text;
-    return MEZZO_OK;
+    mzi_text text = {.ctx = ctx};
+    put_machine(&text, f);
+    put_precisions(&text, f);
+    put_rest(&text, f);
+    return mzi_text_take(&text, out);
 }
 
 /* Memory sizes beyond 63 bits do not occur; a quota that is none is null. */
@@ -188,22 +165,9 @@ static json_t *build_json(const findings *f) {
         "fashion-mnist", f->has_data ? DATA_PATH : NULL, "warnings", warnings);
 }
 
-static mezzo_status as_json(mezzo_ctx *ctx, const findings *f, char **out) {
-    json_t *root = build_json(f);
-    size_t bytes = root ? json_dumpb(root, NULL, 0, JSON_COMPACT) : 0; /* 0: no memory */
-    char *text = bytes > 0 ? mzi_alloc(ctx, bytes + 1) : NULL; /* zeroed, so it ends with a NUL */
-    if (text)
-        (void)json_dumpb(root, text, bytes, JSON_COMPACT);
-    json_decref(root);
-    if (!text)
-        return mzi_out_of_memory(ctx, bytes + 1, "the report");
-    *out = text;
-    return MEZZO_OK;
-}
-
 mezzo_status mezzo_doctor(mezzo_ctx *ctx, bool json, char **out) {
     mzi_error_clear(ctx);
     findings f = {0};
     examine(&f, ctx);
-    return json ? as_json(ctx, &f, out) : as_text(ctx, &f, out);
+    return json ? mzi_report_json(ctx, build_json(&f), out) : as_text(ctx, &f, out);
 }

@@ -6,7 +6,9 @@
 #include "observe/run_dir.h"
 #include "run/runner.h"
 
-enum { LIST_MAX = 256 };
+enum {
+    LIST_MAX = 256
+};
 
 static mezzo_status find_kind(mzi_experiment *e, const mezzo_runner *runner) {
     const char *name = mezzo_config_text(e->config, "model.kind");
@@ -82,18 +84,16 @@ static mezzo_status build(mezzo_graph *graph, void *user) {
 static mezzo_status make_model(mzi_experiment *e) {
     const mezzo_config *c = e->config;
     mezzo_override overrides[LIST_MAX];
-    mezzo_model_config config = {.build = build,
-                                 .user = e,
-                                 .seed = (uint64_t)mezzo_config_int(c, "train.seed")};
+    mezzo_model_config config = {
+        .build = build, .user = e, .seed = (uint64_t)mezzo_config_int(c, "train.seed")};
     int count = mezzo_config_count(c, "precision.overrides");
     if (count > LIST_MAX)
         MZI_FAIL(e->ctx, MEZZO_CONFIG, "precision.overrides: %d entries, at most %d", count,
                  (int)LIST_MAX);
     for (int k = 0; k < count; k++)
-        overrides[k] =
-            (mezzo_override){mezzo_config_field_text(c, "precision.overrides", k, "match"),
-                             mezzo_dtype_from_name(mezzo_config_field_text(
-                                 c, "precision.overrides", k, "compute"))};
+        overrides[k] = (mezzo_override){
+            mezzo_config_field_text(c, "precision.overrides", k, "match"),
+            mezzo_dtype_from_name(mezzo_config_field_text(c, "precision.overrides", k, "compute"))};
     e->precision = mezzo_dtype_from_name(mezzo_config_text(c, "precision.compute"));
     config.precision = (mezzo_precision){.compute = e->precision,
                                          .overrides = overrides,
@@ -122,17 +122,17 @@ static mezzo_optimizer_config optimizer_of(const mezzo_config *c, mezzo_param_gr
             mezzo_config_field_text(c, "optimizer.groups", k, "match"),
             (float)mezzo_config_field_real(c, "optimizer.groups", k, "lr_scale"),
             (float)mezzo_config_field_real(c, "optimizer.groups", k, "weight_decay")};
-    return (mezzo_optimizer_config){
-        .kind = mezzo_config_text(c, "optimizer.kind"),
-        .lr = (float)mezzo_config_real(c, "optimizer.lr"),
-        .weight_decay = (float)mezzo_config_real(c, "optimizer.weight_decay"),
-        .beta1 = (float)mezzo_config_real(c, "optimizer.beta1"),
-        .beta2 = (float)mezzo_config_real(c, "optimizer.beta2"),
-        .eps = (float)mezzo_config_real(c, "optimizer.eps"),
-        .momentum = (float)mezzo_config_real(c, "optimizer.momentum"),
-        .nesterov = mezzo_config_bool(c, "optimizer.nesterov"),
-        .groups = groups,
-        .group_count = count};
+    return (mezzo_optimizer_config){.kind = mezzo_config_text(c, "optimizer.kind"),
+                                    .lr = (float)mezzo_config_real(c, "optimizer.lr"),
+                                    .weight_decay =
+                                        (float)mezzo_config_real(c, "optimizer.weight_decay"),
+                                    .beta1 = (float)mezzo_config_real(c, "optimizer.beta1"),
+                                    .beta2 = (float)mezzo_config_real(c, "optimizer.beta2"),
+                                    .eps = (float)mezzo_config_real(c, "optimizer.eps"),
+                                    .momentum = (float)mezzo_config_real(c, "optimizer.momentum"),
+                                    .nesterov = mezzo_config_bool(c, "optimizer.nesterov"),
+                                    .groups = groups,
+                                    .group_count = count};
 }
 
 static mezzo_status make_trainer(mzi_experiment *e) {
@@ -203,7 +203,7 @@ mezzo_status mzi_experiment_planned_bytes(mzi_experiment *e, uint64_t *bytes) {
     mezzo_plan_info train, eval;
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &eval));
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_TRAIN, &train));
-    *bytes = train.state_bytes + train.weight_bytes + train.activation_bytes +
-             train.scratch_bytes + eval.activation_bytes + eval.scratch_bytes;
+    *bytes = train.state_bytes + train.weight_bytes + train.activation_bytes + train.scratch_bytes +
+             eval.activation_bytes + eval.scratch_bytes;
     return MEZZO_OK;
 }

@@ -1,10 +1,8 @@
 /* `mezzo plan`: every operation with its type, kernel and reason; casts; memory; hashes. */
-#include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/text.h"
+#include "run/report.h"
 #include "run/runner.h"
 
 static double mebibytes(uint64_t bytes) {
@@ -39,8 +37,7 @@ static void put_memory(mzi_text *text, const mezzo_plan_info *i, uint64_t eval_b
                  mebibytes(i->activation_bytes));
     mzi_text_put(text, "  workspace %9.2f MiB  of kernels, all workers\n",
                  mebibytes(i->scratch_bytes));
-    mzi_text_put(text, "  eval      %9.2f MiB  activations and workspace\n",
-                 mebibytes(eval_bytes));
+    mzi_text_put(text, "  eval      %9.2f MiB  activations and workspace\n", mebibytes(eval_bytes));
 }
 
 static mezzo_status put_casts(mzi_text *text, mezzo_model *model, const mezzo_plan_info *info) {
@@ -82,11 +79,11 @@ static json_t *operation_json(const mezzo_plan_op *op) {
     json_t *shape = json_array();
     for (int d = 0; d < op->shape.rank; d++)
         json_array_append_new(shape, json_integer(op->shape.dim[d]));
-    json_t *object = json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?,s:o,s:I,s:f}", "name", op->name, "op", op->op, "phase",
-        op->phase, "type", mezzo_dtype_name(op->compute), "rule", op->rule, "reason", op->reason,
-        "kernel", op->kernel, "fallback", op->fallback, "shape", shape, "out_bytes",
-        (json_int_t)op->out_bytes, "flops", op->flops);
+    json_t *object =
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?,s:o,s:I,s:f}", "name", op->name, "op", op->op,
+                  "phase", op->phase, "type", mezzo_dtype_name(op->compute), "rule", op->rule,
+                  "reason", op->reason, "kernel", op->kernel, "fallback", op->fallback, "shape",
+                  shape, "out_bytes", (json_int_t)op->out_bytes, "flops", op->flops);
     if (object && op->is_cast)
         json_object_set_new(object, "cast",
                             json_pack("{s:s,s:s}", "from", mezzo_dtype_name(op->cast_from), "to",
@@ -120,17 +117,6 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     return MEZZO_OK;
 }
 
-static mezzo_status take_json(mezzo_ctx *ctx, json_t *root, char **out) {
-    char *dumped = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    char *text = dumped ? mzi_copy_text(ctx, dumped) : NULL;
-    free(dumped);
-    json_decref(root);
-    if (!text)
-        return mzi_out_of_memory(ctx, 0, "a report");
-    *out = text;
-    return MEZZO_OK;
-}
-
 mezzo_status mzi_plan_report(mzi_experiment *e, bool json, char **out) {
     mezzo_plan_info info, eval;
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &eval));
@@ -139,7 +125,7 @@ mezzo_status mzi_plan_report(mzi_experiment *e, bool json, char **out) {
     if (json) {
         json_t *root = NULL;
         MZI_TRY(as_json(e, &info, eval_bytes, &root));
-        return take_json(e->ctx, root, out);
+        return mzi_report_json(e->ctx, root, out);
     }
     mzi_text text = {.ctx = e->ctx};
     mezzo_status status = as_text(e, &info, eval_bytes, &text);
@@ -162,99 +148,5 @@ mezzo_status mezzo_run_plan(mezzo_runner *runner, const mezzo_config *config, bo
     if (status == MEZZO_OK)
         status = mzi_plan_report(&e, json, out);
     mzi_experiment_destroy(&e);
-    return status;
-}
-
-/* Operations of `a` whose type, rule or kernel differ in `b`, and those that only one has. */
-static const json_t *find(const json_t *operations, const char *name) {
-    size_t k;
-    const json_t *operation;
-    json_array_foreach(operations, k, operation)
-        if (strcmp(json_string_value(json_object_get(operation, "name")), name) == 0)
-            return operation;
-    return NULL;
-}
-
-static const char *field(const json_t *operation, const char *key) {
-    const char *value = operation ? json_string_value(json_object_get(operation, key)) : NULL;
-    return value ? value : "-";
-}
-
-static void diff_one(json_t *differences, const json_t *a, const json_t *b) {
-    static const char *const keys[] = {"type", "rule", "kernel"};
-    bool differs = false;
-    for (size_t k = 0; k < 3; k++)
-        differs |= strcmp(field(a, keys[k]), field(b, keys[k])) != 0;
-    if (!differs)
-        return;
-    const json_t *any = a ? a : b;
-    json_array_append_new(
-        differences,
-        json_pack("{s:s,s:[s,s],s:[s,s],s:[s,s]}", "name", field(any, "name"), "type",
-                  field(a, "type"), field(b, "type"), "rule", field(a, "rule"), field(b, "rule"),
-                  "kernel", field(a, "kernel"), field(b, "kernel")));
-}
-
-static json_t *diff_plans(const json_t *a, const json_t *b) {
-    const json_t *in_a = json_object_get(a, "operations"), *in_b = json_object_get(b, "operations");
-    json_t *differences = json_array();
-    size_t k;
-    const json_t *operation;
-    json_array_foreach(in_a, k, operation)
-        diff_one(differences, operation, find(in_b, field(operation, "name")));
-    json_array_foreach(in_b, k, operation)
-        if (!find(in_a, field(operation, "name")))
-            diff_one(differences, NULL, operation);
-    return differences;
-}
-
-static void put_difference(mzi_text *text, const json_t *d) {
-    const char *cells[6];
-    static const char *const keys[] = {"type", "kernel", "rule"};
-    for (int k = 0; k < 6; k++)
-        cells[k] =
-            json_string_value(json_array_get(json_object_get(d, keys[k / 2]), (size_t)(k % 2)));
-    mzi_text_put(text, "  %-34s %4s | %-4s  %-26s | %-26s  %s | %s\n", field(d, "name"), cells[0],
-                 cells[1], cells[2], cells[3], cells[4], cells[5]);
-}
-
-static mezzo_status diff_text(mezzo_ctx *ctx, const json_t *a, const json_t *b,
-                              const json_t *differences, char **out) {
-    mzi_text text = {.ctx = ctx};
-    size_t k;
-    const json_t *d;
-    mzi_text_put(&text, "%zu operations differ\n", json_array_size(differences));
-    json_array_foreach(differences, k, d)
-        put_difference(&text, d);
-    mzi_text_put(&text, "\nnumerics    %s | %s\nexecution   %s | %s\n", field(a, "numerics_hash"),
-                 field(b, "numerics_hash"), field(a, "execution_hash"), field(b, "execution_hash"));
-    return mzi_text_take(&text, out);
-}
-
-static mezzo_status load_plan(mezzo_runner *runner, const mezzo_config *config, json_t **out) {
-    char *text = NULL;
-    MZI_TRY(mezzo_run_plan(runner, config, true, &text));
-    *out = json_loads(text, 0, NULL);
-    mezzo_text_free(runner->ctx, text);
-    return *out ? MEZZO_OK : mzi_out_of_memory(runner->ctx, 0, "a plan");
-}
-
-mezzo_status mezzo_run_plan_diff(mezzo_runner *runner, const mezzo_config *a, const mezzo_config *b,
-                                 bool json, char **out) {
-    json_t *plan_a = NULL, *plan_b = NULL;
-    mezzo_status status = load_plan(runner, a, &plan_a);
-    if (status == MEZZO_OK)
-        status = load_plan(runner, b, &plan_b);
-    if (status == MEZZO_OK) {
-        json_t *differences = diff_plans(plan_a, plan_b);
-        if (json) {
-            status = take_json(runner->ctx, json_incref(differences), out);
-        } else {
-            status = diff_text(runner->ctx, plan_a, plan_b, differences, out);
-        }
-        json_decref(differences);
-    }
-    json_decref(plan_a);
-    json_decref(plan_b);
     return status;
 }

@@ -7,7 +7,9 @@
 #include "mezzo/data.h"
 #include "mezzo/run.h"
 
-enum { MZI_KIND_MAX = 32 };
+enum {
+    MZI_KIND_MAX = 32
+};
 
 struct mezzo_runner {
     mezzo_ctx *ctx;

@@ -24,8 +24,8 @@ static void free_copies(mezzo_ctx *ctx, copies *c) {
 static mezzo_status make_copies(const mzi_experiment *e, copies *c) {
     *c = (copies){.state_count = mezzo_model_state_count(e->model)};
     for (int s = 0; s < c->state_count; s++)
-        c->data_bytes += (size_t)mezzo_shape_count(mezzo_model_state_at(e->model, s).shape) *
-                         sizeof *c->data;
+        c->data_bytes +=
+            (size_t)mezzo_shape_count(mezzo_model_state_at(e->model, s).shape) * sizeof *c->data;
     c->weights = mzi_alloc(e->ctx, (size_t)c->state_count * sizeof *c->weights);
     c->moments = mzi_alloc(e->ctx, (size_t)c->state_count * sizeof *c->moments);
     c->data = mzi_alloc(e->ctx, c->data_bytes);

@@ -11,7 +11,9 @@
 #include "run/runner.h"
 
 /* The dynamic scale falls from 2^16 to 2^-48 in as many: no gradient can still overflow there. */
-enum { SKIPS_MAX = 64 };
+enum {
+    SKIPS_MAX = 64
+};
 
 typedef struct training {
     mzi_experiment e;
@@ -27,7 +29,9 @@ typedef struct training {
     bool stopped;
 } training;
 
-enum { RING_MAX = 1 << 20 }; /* step times kept for the median */
+enum {
+    RING_MAX = 1 << 20
+}; /* step times kept for the median */
 
 static mezzo_status event(training *t, const mezzo_step_result *r, const char *kind,
                           const mzi_field *fields, int count) {
@@ -218,8 +222,7 @@ static mezzo_status finish(training *t) {
     s->steps = state.step;
     s->loss_scale_last = state.scaler.scale;
     s->train_s = (double)t->train_ns * 1e-9;
-    s->samples_per_s =
-        t->train_ns > 0 ? (double)(t->attempts * t->e.shape[0]) / s->train_s : 0.0;
+    s->samples_per_s = t->train_ns > 0 ? (double)(t->attempts * t->e.shape[0]) / s->train_s : 0.0;
     mzi_format(folder, sizeof folder, "%s/" MZI_RUN_FINAL, s->run_dir);
     MZI_TRY(mzi_experiment_save(&t->e, folder, s->plan_hash));
     MZI_TRY(mzi_run_dir_event(t->dir, state.step, state.attempt, "save", NULL, 0));

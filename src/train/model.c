@@ -19,7 +19,8 @@ static mezzo_status copy_overrides(mezzo_model *model, const mezzo_precision *pr
     for (int k = 0; k < precision->override_count; k++) {
         mezzo_dtype compute = precision->overrides[k].compute;
         if (compute != MEZZO_F32 && compute != MEZZO_F16 && compute != MEZZO_BF16)
-            MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "override \"%s\": compute type %s; f32, bf16, f16",
+            MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                     "override \"%s\": compute type %s; f32, bf16, f16",
                      precision->overrides[k].match, mezzo_dtype_name(compute));
         char *match = mzi_copy_text(ctx, precision->overrides[k].match);
         if (!match)
@@ -46,7 +47,8 @@ static mezzo_status check_device(const mezzo_model *model) {
     return MEZZO_OK;
 }
 
-static mezzo_status create(mezzo_model *model, const mezzo_model_config *config, mezzo_entry entry) {
+static mezzo_status create(mezzo_model *model, const mezzo_model_config *config,
+                           mezzo_entry entry) {
     MZI_TRY(copy_overrides(model, &config->precision));
     MZI_TRY(mzi_backend_create(&model->backend, model->ctx, config->device));
     MZI_TRY(check_device(model));
@@ -172,8 +174,8 @@ mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_grap
         return status;
     }
     destroy_entry(model, e);
-    MZI_TRY(mzi_plan_create(&e->plan, graph, &model->backend->target, recipe,
-                            model->precision.strict));
+    MZI_TRY(
+        mzi_plan_create(&e->plan, graph, &model->backend->target, recipe, model->precision.strict));
     status = give_memory(model, e);
     if (status != MEZZO_OK)
         destroy_entry(model, e);
@@ -280,5 +282,6 @@ mezzo_status mezzo_model_output(mezzo_model *model, mezzo_entry entry, const cha
         mzi_free(model->ctx, raw, bytes);
         return status;
     }
-    MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "there is no output `%s`, or it has not run", name);
+    MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "there is no output `%s`, or it has not run",
+             name);
 }

@@ -14,7 +14,8 @@ typedef struct mzi_state {
     mzi_buffer buffer;
 } mzi_state;
 
-/* A low-precision or packed form of a parameter; entry points share it when type and layout agree. */
+/* A low-precision or packed form of a parameter; entry points share it when type and layout agree.
+ */
 typedef struct mzi_derived {
     int32_t state;
     mezzo_dtype dtype;

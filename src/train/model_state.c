@@ -94,7 +94,8 @@ static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
     return MEZZO_OK;
 }
 
-static mezzo_status check_state(mezzo_model *model, const mzi_value *value, const mzi_state *state) {
+static mezzo_status check_state(mezzo_model *model, const mzi_value *value,
+                                const mzi_state *state) {
     if (mezzo_shape_equal(state->shape, value->tensor.shape) && state->dtype == value->tensor.dtype)
         return MEZZO_OK;
     MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT,
@@ -150,9 +151,8 @@ mezzo_status mzi_model_own(mezzo_model *model, const mzi_plan *plan, mzi_buffer 
         if (value->kind == MZI_VALUE_PARAM || value->kind == MZI_VALUE_STATE)
             own[v] = model->states[mzi_model_find(model, value->name)].buffer;
         else if (value->kind == MZI_VALUE_DERIVED)
-            MZI_TRY(find_derived(model, value,
-                                 mzi_model_find(model, graph->values[value->source].name),
-                                 &own[v]));
+            MZI_TRY(find_derived(
+                model, value, mzi_model_find(model, graph->values[value->source].name), &own[v]));
     }
     /* A view of state has the memory of what it shows. */
     for (int32_t n = 0; n < graph->node_count; n++)

@@ -8,8 +8,17 @@
 /* The update of one parameter is an operation without outputs: it writes state in place.
  *   inputs: gradient, master, the slots in their order, scalars (families.h, adamw: s)
  *   attrs:  f[MZI_OPTIM_*] */
-enum { MZI_OPTIM_WEIGHT_DECAY, MZI_OPTIM_LR_SCALE, MZI_OPTIM_BETA1, MZI_OPTIM_BETA2, MZI_OPTIM_EPS };
-enum { MZI_OPTIM_SLOT_MAX = 4, MZI_OPTIM_SCALARS = 8 };
+enum {
+    MZI_OPTIM_WEIGHT_DECAY,
+    MZI_OPTIM_LR_SCALE,
+    MZI_OPTIM_BETA1,
+    MZI_OPTIM_BETA2,
+    MZI_OPTIM_EPS
+};
+enum {
+    MZI_OPTIM_SLOT_MAX = 4,
+    MZI_OPTIM_SCALARS = 8
+};
 
 typedef struct mzi_optim_def {
     const char *name, *help;

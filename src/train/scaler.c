@@ -1,7 +1,8 @@
 /* Dynamic loss scaling by PyTorch's rule (torch/amp/grad_scaler.py, _amp_update_scale_):
  *
  *   an Inf or NaN: S *= backoff, tracker = 0
- *   a clean step: tracker + 1; when it equals the interval: S *= growth if that is finite, tracker = 0
+ *   a clean step: tracker + 1; when it equals the interval: S *= growth if that is finite, tracker
+ * = 0
  *
  * The comparison is for equality there, so it is here: a tracker beyond the interval never grows S
  * again until the next overflow. */

@@ -91,8 +91,7 @@ static mezzo_status create(mezzo_trainer *t) {
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw or sgd",
                  t->config.optimizer.kind ? t->config.optimizer.kind : "(null)");
     if (scaler.mode == MEZZO_SCALE_AUTO)
-        scaler.mode =
-            computes_f16(&t->model->precision) ? MEZZO_SCALE_DYNAMIC : MEZZO_SCALE_NONE;
+        scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_DYNAMIC : MEZZO_SCALE_NONE;
     MZI_TRY(mezzo_scaler_init(ctx, &t->state.scaler, &scaler));
     return plan(t);
 }
@@ -162,15 +161,14 @@ static mezzo_skip_reason judge(const mezzo_step_result *r) {
 static mezzo_status run_graph(mezzo_trainer *t, const mezzo_binding *inputs, int count) {
     const mezzo_graph *graph = graph_of(t);
     MZI_TRY(mzi_model_bind(t->model, MEZZO_ENTRY_TRAIN, inputs, count));
-    MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->loss_scale,
-                             &t->state.scaler.scale, sizeof t->state.scaler.scale));
+    MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->loss_scale, &t->state.scaler.scale,
+                             sizeof t->state.scaler.scale));
     if (graph->rng) {
         /* The sample offset keys dropout by the sample's place in the stream, not in the batch. */
         uint64_t seed = t->model->seed;
         const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)t->state.attempt,
                                  0};
-        MZI_TRY(
-            mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->rng, key, sizeof key));
+        MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->rng, key, sizeof key));
     }
     return mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD);
 }
@@ -180,12 +178,11 @@ static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
     double number = (double)(t->state.step + 1), clip = 1.0;
     if (t->config.clip > 0.0f && r->grad_norm > (double)t->config.clip)
         clip = (double)t->config.clip / (r->grad_norm + 1e-6); /* the 1e-6 is PyTorch's */
-    const float scalars[MZI_OPTIM_SCALARS] = {
-        (float)r->lr, (float)(clip / (double)r->loss_scale),
-        (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
-        (float)(1.0 / (1.0 - pow((double)o->beta2, number)))};
-    MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, t->update.scalars, scalars,
-                             sizeof scalars));
+    const float scalars[MZI_OPTIM_SCALARS] = {(float)r->lr, (float)(clip / (double)r->loss_scale),
+                                              (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
+                                              (float)(1.0 / (1.0 - pow((double)o->beta2, number)))};
+    MZI_TRY(
+        mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, t->update.scalars, scalars, sizeof scalars));
     MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE));
     t->model->version++;
     t->state.step++;

@@ -11,11 +11,14 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "unit/cmocka_all.h"
 #include "mezzo/ops.h"
 #include "train/model.h"
+#include "unit/cmocka_all.h"
 
-enum { STEPS_OF_ROUNDING = 256, SEEN_MAX = 256 };
+enum {
+    STEPS_OF_ROUNDING = 256,
+    SEEN_MAX = 256
+};
 
 typedef struct subject {
     const mezzo_op_def *op;
@@ -43,7 +46,8 @@ static mezzo_status build(mezzo_graph *graph, void *user) {
         else
             in[k] = mezzo_param(graph, name, shape, none());
     }
-    mezzo_value y = mezzo_apply(graph, s->op, "subject", in, s->op->in_max, &s->example->attrs, NULL);
+    mezzo_value y =
+        mezzo_apply(graph, s->op, "subject", in, s->op->in_max, &s->example->attrs, NULL);
     mezzo_value r =
         mzi_graph_state(graph, "r", MZI_VALUE_STATE, mezzo_value_shape(graph, y), none());
     mezzo_loss(graph, mezzo_sum(graph, mezzo_mul(graph, y, r)));
@@ -60,9 +64,9 @@ static void fill(double *x, int64_t n, uint64_t stream) {
 
 static void put(mezzo_model *model, const char *name, const double *x, int64_t n) {
     mzi_state *state = &model->states[mzi_model_find(model, name)];
-    assert_int_equal(model->backend->upload(model->backend, &state->buffer, 0, x,
-                                            (uint64_t)n * sizeof *x),
-                     MEZZO_OK);
+    assert_int_equal(
+        model->backend->upload(model->backend, &state->buffer, 0, x, (uint64_t)n * sizeof *x),
+        MEZZO_OK);
     model->version++;
 }
 
@@ -94,9 +98,9 @@ static void upload_inputs(mezzo_model *model) {
         assert_true(n <= 64);
         for (int64_t i = 0; i < n; i++)
             integers[i] = (int32_t)(i % 2);
-        assert_int_equal(mzi_model_upload(model, MEZZO_ENTRY_TRAIN, v, integers,
-                                          (uint64_t)n * sizeof *integers),
-                         MEZZO_OK);
+        assert_int_equal(
+            mzi_model_upload(model, MEZZO_ENTRY_TRAIN, v, integers, (uint64_t)n * sizeof *integers),
+            MEZZO_OK);
     }
 }
 
@@ -104,10 +108,10 @@ static double evaluate(mezzo_model *model) {
     const mezzo_graph *graph = model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
     double loss;
     upload_inputs(model); /* a run may use their memory for something else afterwards */
-    assert_int_equal(
-        mzi_model_run(model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD), MEZZO_OK);
-    assert_int_equal(
-        mzi_model_download(model, MEZZO_ENTRY_TRAIN, graph->loss, &loss, sizeof loss), MEZZO_OK);
+    assert_int_equal(mzi_model_run(model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD),
+                     MEZZO_OK);
+    assert_int_equal(mzi_model_download(model, MEZZO_ENTRY_TRAIN, graph->loss, &loss, sizeof loss),
+                     MEZZO_OK);
     return loss;
 }
 
@@ -121,9 +125,9 @@ static int compare(mezzo_model *model, int32_t grad_index, double sum_abs) {
     fill(x, n, mzi_name_hash(name));
     put(model, name, x, n);
     evaluate(model);
-    assert_int_equal(mzi_model_download(model, MEZZO_ENTRY_TRAIN, pair->grad, g,
-                                        (uint64_t)n * sizeof *g),
-                     MEZZO_OK);
+    assert_int_equal(
+        mzi_model_download(model, MEZZO_ENTRY_TRAIN, pair->grad, g, (uint64_t)n * sizeof *g),
+        MEZZO_OK);
     int wrong = 0;
     for (int64_t i = 0; i < n; i++) {
         double d[2], h = 1e-4, at = x[i];
@@ -138,8 +142,8 @@ static int compare(mezzo_model *model, int32_t grad_index, double sum_abs) {
         x[i] = at;
         double tolerance = fabs(d[0] - d[1]) + STEPS_OF_ROUNDING * 0x1p-53 * sum_abs / h;
         if (!(fabs(g[i] - d[1]) <= tolerance) && wrong++ < 3)
-            print_error("  %s[%lld]: %.15g, by differences %.15g +- %.2g\n", name, (long long)i, g[i],
-                        d[1], tolerance);
+            print_error("  %s[%lld]: %.15g, by differences %.15g +- %.2g\n", name, (long long)i,
+                        g[i], d[1], tolerance);
     }
     put(model, name, x, n);
     free(x);

@@ -6,7 +6,7 @@
 #include "backend/host.h"
 
 typedef struct cpu_backend {
-    mzi_host host; /* first */
+    mzi_host host;  /* first */
     mzi_dnnl *dnnl; /* null: our kernels only */
     char versions[64];
 } cpu_backend;
@@ -54,6 +54,11 @@ static void release(mzi_target *target, mzi_choice *choice) {
     *choice = (mzi_choice){0};
 }
 
+static mezzo_status check(mzi_host *host) {
+    cpu_backend *cpu = (cpu_backend *)host;
+    return cpu->dnnl ? mzi_dnnl_check(cpu->dnnl) : MEZZO_OK;
+}
+
 static const char *versions(const mzi_target *target) {
     return ((const cpu_backend *)target)->versions;
 }
@@ -81,9 +86,9 @@ mezzo_status mzi_cpu_backend_create(mzi_backend **out, mezzo_ctx *ctx) {
     cpu->host.use_team = true;
     cpu->host.address = address;
     cpu->host.run_prepared = mzi_dnnl_run;
+    cpu->host.check = check;
     mzi_host_init(&cpu->host);
-    mezzo_status status =
-        mzi_dnnl_create(&cpu->dnnl, ctx, ctx->isa, mzi_team_size(ctx->team));
+    mezzo_status status = mzi_dnnl_create(&cpu->dnnl, ctx, ctx->isa, mzi_team_size(ctx->team));
     if (status != MEZZO_OK) {
         mzi_free(ctx, cpu, sizeof *cpu);
         return status;

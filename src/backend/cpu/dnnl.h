@@ -27,5 +27,7 @@ mezzo_status mzi_dnnl_prepare(mzi_dnnl *dnnl, const mzi_call *call, mzi_choice *
 void mzi_dnnl_release(mzi_dnnl_call *prepared);
 void mzi_dnnl_run(void *prepared, int worker, const mzk_args *args, void *scratch, int64_t begin,
                   int64_t end);
+/* The first failure inside mzi_dnnl_run since the last check. */
+mezzo_status mzi_dnnl_check(mzi_dnnl *dnnl);
 
 #endif

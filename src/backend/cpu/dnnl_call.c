@@ -4,6 +4,7 @@
  *   workspace of a worker:  | scratchpad | port 0 as FP32 | port 1 | ... | packed result |
  *
  * Parts for ports that need no conversion take no bytes.  Nothing is allocated in a run. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "backend/cpu/dnnl_shim.h"
@@ -77,8 +78,8 @@ static mezzo_status make_reorder(mzi_dnnl_call *c, const dnnl_memory_desc_t *fro
                                  const dnnl_memory_desc_t *to) {
     dnnl_primitive_desc_t desc;
     int threads = mzi_dnnl_enter();
-    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&desc, from, c->dnnl->engine, to,
-                                                              c->dnnl->engine, NULL);
+    dnnl_status_t status =
+        dnnl_reorder_primitive_desc_create(&desc, from, c->dnnl->engine, to, c->dnnl->engine, NULL);
     if (status == dnnl_success) {
         status = dnnl_primitive_create(&c->reorder, desc);
         dnnl_primitive_desc_destroy(desc);
@@ -280,14 +281,24 @@ static unsigned char *operand_of(const mzk_args *args, const mzi_port *port, int
     return base + (size_t)(begin * port->row_elements) * mezzo_dtype_bytes(port->dtype);
 }
 
+/* A chunk has no way to return an error: the first one waits for mzi_dnnl_check. */
+static void execute(const mzi_dnnl_call *c, worker_state *w, dnnl_primitive_t primitive, int count,
+                    const dnnl_exec_arg_t *exec) {
+    dnnl_status_t status = dnnl_primitive_execute(primitive, w->stream, count, exec);
+    if (status == dnnl_success)
+        status = dnnl_stream_wait(w->stream);
+    int none = dnnl_success;
+    if (status != dnnl_success)
+        atomic_compare_exchange_strong(&c->dnnl->failure, &none, (int)status);
+}
+
 static void run_reorder(const mzi_dnnl_call *c, worker_state *w, void *from, void *to) {
     bool pack = c->family == MZK_pack;
     dnnl_memory_set_data_handle(w->plain, pack ? from : to);
     dnnl_memory_set_data_handle(w->blocked, pack ? to : from);
     const dnnl_exec_arg_t exec[] = {{DNNL_ARG_FROM, pack ? w->plain : w->blocked},
                                     {DNNL_ARG_TO, pack ? w->blocked : w->plain}};
-    dnnl_primitive_execute(c->reorder, w->stream, 2, exec);
-    dnnl_stream_wait(w->stream);
+    execute(c, w, c->reorder, 2, exec);
 }
 
 static void run_pack(const mzi_dnnl_call *c, worker_state *w, const mzk_args *args,
@@ -321,8 +332,7 @@ static void run_compute(const mzi_dnnl_call *c, worker_state *w, const mzk_args 
     }
     dnnl_memory_set_data_handle(w->scratchpad[which], scratch);
     exec[c->port_count] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, w->scratchpad[which]};
-    dnnl_primitive_execute(c->primitives[which].handle, w->stream, c->port_count + 1, exec);
-    dnnl_stream_wait(w->stream);
+    execute(c, w, c->primitives[which].handle, c->port_count + 1, exec);
     if (dw) {
         float *slot = (float *)args->out[0] + begin / c->grain * c->plain_elements;
         run_reorder(c, w, scratch + c->result_offset, slot);

@@ -1,4 +1,5 @@
 #include <omp.h>
+#include <stdatomic.h>
 
 #include "backend/cpu/dnnl_shim.h"
 
@@ -13,6 +14,13 @@ const char *mzi_dnnl_version(void) {
 mezzo_status mzi_dnnl_fail(mzi_dnnl *dnnl, dnnl_status_t status, const char *what) {
     MZI_FAIL(dnnl->ctx, status == dnnl_out_of_memory ? MEZZO_OUT_OF_MEMORY : MEZZO_UNSUPPORTED,
              "oneDNN %s: status %d from %s", mzi_dnnl_version(), (int)status, what);
+}
+
+mezzo_status mzi_dnnl_check(mzi_dnnl *dnnl) {
+    int failure = atomic_exchange_explicit(&dnnl->failure, dnnl_success, memory_order_relaxed);
+    return failure == dnnl_success
+               ? MEZZO_OK
+               : mzi_dnnl_fail(dnnl, (dnnl_status_t)failure, "dnnl_primitive_execute");
 }
 
 int mzi_dnnl_enter(void) {
@@ -43,7 +51,8 @@ mezzo_status mzi_dnnl_create(mzi_dnnl **out, mezzo_ctx *ctx, mezzo_isa isa, int 
     *out = NULL;
     if (isa < MEZZO_ISA_AVX2)
         return MEZZO_OK;
-    /* Refused after the first primitive of the process: then what is set must be no more than asked. */
+    /* Refused after the first primitive of the process: then what is set must be no more than
+     * asked. */
     if (isa < MEZZO_ISA_AVX512_BF16 && dnnl_set_max_cpu_isa(dnnl_isa(isa)) != dnnl_success &&
         dnnl_get_effective_cpu_isa() > dnnl_isa(isa))
         MZI_FAIL(ctx, MEZZO_UNSUPPORTED,

@@ -74,8 +74,7 @@ static int conv_ports(const mzi_call *call, mzi_port *ports) {
 }
 
 int mzi_dnnl_ports(const mzi_dnnl *dnnl, const mzi_call *call, mzi_port ports[MZI_PORT_MAX]) {
-    int count =
-        call->family == MZK_matmul ? matmul_ports(call, ports) : conv_ports(call, ports);
+    int count = call->family == MZK_matmul ? matmul_ports(call, ports) : conv_ports(call, ports);
     for (int k = 0; k < count; k++) {
         const mzi_operand *operand =
             ports[k].is_out ? &call->out[ports[k].operand] : &call->in[ports[k].operand];
@@ -255,10 +254,9 @@ mezzo_status mzi_dnnl_make(mzi_dnnl *dnnl, const mzi_call *call, const mzi_port 
     dnnl_primitive_desc_t desc;
     mzi_primitive made = {.rows = rows};
     int threads = mzi_dnnl_enter();
-    mezzo_status status =
-        call->family == MZK_matmul
-            ? matmul_desc(dnnl, call, ports, count, rows, weights, &desc)
-            : conv_desc(dnnl, call, ports, count, rows, weights, &desc);
+    mezzo_status status = call->family == MZK_matmul
+                              ? matmul_desc(dnnl, call, ports, count, rows, weights, &desc)
+                              : conv_desc(dnnl, call, ports, count, rows, weights, &desc);
     if (status == MEZZO_OK) {
         for (int k = 0; k < count; k++)
             made.md[k] = *dnnl_primitive_desc_query_md(desc, query_of(ports[k].arg),

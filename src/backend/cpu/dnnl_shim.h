@@ -13,6 +13,7 @@ struct mzi_dnnl {
     int workers;
     bool has_bf16; /* native: otherwise BF16 is converted */
     mzk_fn *cast;
+    _Atomic int failure; /* a dnnl_status_t from inside a chunk */
 };
 
 /* Record a oneDNN failure. */
@@ -30,19 +31,22 @@ void mzi_dnnl_leave(int threads);
 
 /* One tensor of a primitive, as a chunk of `rows` rows sees it. */
 typedef struct mzi_port {
-    int arg;      /* DNNL_ARG_SRC ...; 0: absent */
-    int operand;  /* index in args->in or args->out */
+    int arg;     /* DNNL_ARG_SRC ...; 0: absent */
+    int operand; /* index in args->in or args->out */
     bool is_out;
-    mezzo_dtype dtype; /* of the operand */
-    bool convert;      /* through FP32 in the worker's workspace */
-    bool packed;       /* in the primitive's own layout */
+    mezzo_dtype dtype;    /* of the operand */
+    bool convert;         /* through FP32 in the worker's workspace */
+    bool packed;          /* in the primitive's own layout */
     int64_t row_elements; /* elements from a row of the domain to the next; 0: the whole operand */
-    /* A chunk is `blocks` runs of `run_row` x rows elements, `pitch` apart (1 run unless transposed). */
+    /* A chunk is `blocks` runs of `run_row` x rows elements, `pitch` apart (1 run unless
+     * transposed). */
     int64_t blocks, run_row, pitch;
     int64_t whole_elements; /* of the operand when row_elements is 0 */
 } mzi_port;
 
-enum { MZI_PORT_MAX = 4 };
+enum {
+    MZI_PORT_MAX = 4
+};
 
 /* A primitive for chunks of exactly `rows` rows. */
 typedef struct mzi_primitive {

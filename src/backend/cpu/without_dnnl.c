@@ -53,4 +53,9 @@ void mzi_dnnl_run(void *prepared, int worker, const mzk_args *args, void *scratc
     (void)end;
 }
 
+mezzo_status mzi_dnnl_check(mzi_dnnl *dnnl) {
+    (void)dnnl;
+    return MEZZO_OK;
+}
+
 #endif

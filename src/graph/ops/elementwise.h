@@ -17,7 +17,9 @@ mezzo_status mzi_infer_same(const mezzo_op_use *use);
     }
 
 /* Shapes to try an operation of one or two inputs on. */
-enum { MZI_SAME_CASES = 3 };
+enum {
+    MZI_SAME_CASES = 3
+};
 extern const mezzo_op_case mzi_same_cases[MZI_SAME_CASES];
 
 #endif

@@ -8,7 +8,18 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
     return MEZZO_OK;
 }
 
-const mezzo_op_def mzi_op_add = {.name = "add", .help = "y = a + b", .in_min = 2, .in_max = 2, .out_count = 1, .cast = MEZZO_CAST_FOLLOW, .inplace = MEZZO_BIT(0), .infer = mzi_infer_same, .gradient = gradient, .lower = lower_add, .cases = mzi_same_cases, .case_count = MZI_SAME_CASES};
+const mezzo_op_def mzi_op_add = {.name = "add",
+                                 .help = "y = a + b",
+                                 .in_min = 2,
+                                 .in_max = 2,
+                                 .out_count = 1,
+                                 .cast = MEZZO_CAST_FOLLOW,
+                                 .inplace = MEZZO_BIT(0),
+                                 .infer = mzi_infer_same,
+                                 .gradient = gradient,
+                                 .lower = lower_add,
+                                 .cases = mzi_same_cases,
+                                 .case_count = MZI_SAME_CASES};
 
 mezzo_value mezzo_add(mezzo_graph *graph, mezzo_value a, mezzo_value b) {
     const mezzo_value in[] = {a, b};

@@ -8,7 +8,10 @@
 #include "graph/lower.h"
 #include "mezzo/ops.h"
 
-enum { EPS, MOMENTUM }; /* attrs.f */
+enum {
+    EPS,
+    MOMENTUM
+}; /* attrs.f */
 
 static mezzo_status infer(const mezzo_op_use *use) {
     mezzo_shape x = use->in[0].shape;
@@ -132,8 +135,8 @@ static double flops_bwd(const mezzo_op_use *use) {
 
 static mezzo_status gradient(const mezzo_op_gradient *use) {
     const mezzo_value in[] = {use->dout[0], use->in[0], use->out[1], use->out[2], use->in[1]};
-    use->din[0] = mezzo_apply(use->graph, &mzi_op_batch_norm_bwd, "dx", in, 5, use->attrs,
-                              &use->din[1]);
+    use->din[0] =
+        mezzo_apply(use->graph, &mzi_op_batch_norm_bwd, "dx", in, 5, use->attrs, &use->din[1]);
     return MEZZO_OK;
 }
 
@@ -175,21 +178,20 @@ const mezzo_op_def mzi_op_batch_norm_eval = {
     .infer = infer_eval,
     .lower = lower_eval};
 
-const mezzo_op_def mzi_op_batch_norm_bwd = {
-    .name = "batch_norm_bwd",
-    .help = "gradients of batch_norm for x, gamma and beta",
-    .reals = "eps momentum",
-    .in_min = 5,
-    .in_max = 5,
-    .out_count = 3,
-    .cast = MEZZO_CAST_REDUCE,
-    .in_f32 = MEZZO_BIT(2) | MEZZO_BIT(3) | MEZZO_BIT(4),
-    .out_f32 = MEZZO_BIT(1) | MEZZO_BIT(2),
-    .inplace = MEZZO_BIT(0),
-    .not_differentiable = true,
-    .infer = infer_bwd,
-    .lower = lower_bwd,
-    .flops = flops_bwd};
+const mezzo_op_def mzi_op_batch_norm_bwd = {.name = "batch_norm_bwd",
+                                            .help = "gradients of batch_norm for x, gamma and beta",
+                                            .reals = "eps momentum",
+                                            .in_min = 5,
+                                            .in_max = 5,
+                                            .out_count = 3,
+                                            .cast = MEZZO_CAST_REDUCE,
+                                            .in_f32 = MEZZO_BIT(2) | MEZZO_BIT(3) | MEZZO_BIT(4),
+                                            .out_f32 = MEZZO_BIT(1) | MEZZO_BIT(2),
+                                            .inplace = MEZZO_BIT(0),
+                                            .not_differentiable = true,
+                                            .infer = infer_bwd,
+                                            .lower = lower_bwd,
+                                            .flops = flops_bwd};
 
 mezzo_value mezzo_batch_norm(mezzo_graph *graph, const char *name, mezzo_value x, float eps,
                              float momentum) {
@@ -198,15 +200,15 @@ mezzo_value mezzo_batch_norm(mezzo_graph *graph, const char *name, mezzo_value x
     mezzo_init zero = {MEZZO_INIT_CONSTANT, 0.0f}, one = {MEZZO_INIT_CONSTANT, 1.0f};
     mezzo_value more[4];
     mezzo_scope_push(graph, name);
-    mezzo_value in[] = {
-        x, mezzo_param(graph, "weight", C, one), mezzo_param(graph, "bias", C, zero),
-        mzi_graph_state(graph, mzi_graph_name(graph, "running_mean", NULL), MZI_VALUE_STATE, C,
-                        zero),
-        mzi_graph_state(graph, mzi_graph_name(graph, "running_var", NULL), MZI_VALUE_STATE, C,
-                        one)};
+    mezzo_value in[] = {x, mezzo_param(graph, "weight", C, one),
+                        mezzo_param(graph, "bias", C, zero),
+                        mzi_graph_state(graph, mzi_graph_name(graph, "running_mean", NULL),
+                                        MZI_VALUE_STATE, C, zero),
+                        mzi_graph_state(graph, mzi_graph_name(graph, "running_var", NULL),
+                                        MZI_VALUE_STATE, C, one)};
     mezzo_scope_pop(graph);
-    mezzo_attrs attrs = {.f = {eps > 0.0f ? (double)eps : 1e-5,
-                               momentum > 0.0f ? (double)momentum : 0.1}};
+    mezzo_attrs attrs = {
+        .f = {eps > 0.0f ? (double)eps : 1e-5, momentum > 0.0f ? (double)momentum : 0.1}};
     if (mezzo_graph_entry(graph) == MEZZO_ENTRY_EVAL)
         return mezzo_apply(graph, &mzi_op_batch_norm_eval, name, in, 5, &attrs, NULL);
     mezzo_value y = mezzo_apply(graph, &mzi_op_batch_norm, name, in, 5, &attrs, more);

@@ -9,7 +9,14 @@
 #include "graph/lower.h"
 #include "mezzo/ops.h"
 
-enum { STRIDE, PAD, IN_H, IN_W, KERNEL_H, KERNEL_W }; /* attrs.i; the last four for dx and dw */
+enum {
+    STRIDE,
+    PAD,
+    IN_H,
+    IN_W,
+    KERNEL_H,
+    KERNEL_W
+}; /* attrs.i; the last four for dx and dw */
 
 static mzk_conv_params params_of(const mezzo_attrs *attrs, mezzo_shape x, mezzo_shape w,
                                  mezzo_shape y) {
@@ -31,8 +38,8 @@ static mezzo_status infer_conv(const mezzo_op_use *use) {
     mezzo_shape x = use->in[0].shape, w = use->in[1].shape;
     int64_t stride = use->attrs->i[STRIDE], pad = use->attrs->i[PAD];
     if (x.rank != 4 || w.rank != 4)
-        return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
-                             "x has rank %d; conv2d takes [B,H,W,C]", x.rank);
+        return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT, "x has rank %d; conv2d takes [B,H,W,C]",
+                             x.rank);
     if (w.dim[1] != x.dim[3])
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
                              "x has %lld channels, the weight takes %lld", (long long)x.dim[3],
@@ -57,8 +64,7 @@ static mezzo_status infer_dx(const mezzo_op_use *use) {
 
 static mezzo_status infer_dw(const mezzo_op_use *use) {
     const int64_t *dy = use->in[0].shape.dim, *x = use->in[1].shape.dim, *i = use->attrs->i;
-    use->out[0] =
-        (mezzo_tensor){MEZZO_F32, mezzo_shape4(dy[3], x[3], i[KERNEL_H], i[KERNEL_W])};
+    use->out[0] = (mezzo_tensor){MEZZO_F32, mezzo_shape4(dy[3], x[3], i[KERNEL_H], i[KERNEL_W])};
     return MEZZO_OK;
 }
 

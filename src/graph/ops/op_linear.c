@@ -21,8 +21,7 @@ static mezzo_status infer_linear(const mezzo_op_use *use) {
     if (use->in[1].shape.dim[1] != K)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT, "K is %lld in x and %lld in the weight",
                              (long long)K, (long long)use->in[1].shape.dim[1]);
-    if (use->in_count > 2 && use->in[2].shape.rank >= 0 &&
-        mezzo_shape_count(use->in[2].shape) != N)
+    if (use->in_count > 2 && use->in[2].shape.rank >= 0 && mezzo_shape_count(use->in[2].shape) != N)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT, "the bias has %lld elements for N = %lld",
                              (long long)mezzo_shape_count(use->in[2].shape), (long long)N);
     use->out[0] = (mezzo_tensor){MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[0], N)};
@@ -30,14 +29,14 @@ static mezzo_status infer_linear(const mezzo_op_use *use) {
 }
 
 static mezzo_status infer_dx(const mezzo_op_use *use) {
-    use->out[0] = (mezzo_tensor){
-        MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[0], use->in[1].shape.dim[1])};
+    use->out[0] =
+        (mezzo_tensor){MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[0], use->in[1].shape.dim[1])};
     return MEZZO_OK;
 }
 
 static mezzo_status infer_dw(const mezzo_op_use *use) {
-    use->out[0] = (mezzo_tensor){
-        MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[1], use->in[1].shape.dim[1])};
+    use->out[0] =
+        (mezzo_tensor){MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[1], use->in[1].shape.dim[1])};
     return MEZZO_OK;
 }
 

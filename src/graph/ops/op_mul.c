@@ -6,13 +6,23 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
     for (int k = 0; k < 2; k++) {
         const mezzo_value in[] = {use->dout[0], use->in[1 - k]};
         if (use->wanted[k])
-            use->din[k] =
-                mezzo_apply(use->graph, &mzi_op_mul, k ? "db" : "da", in, 2, NULL, NULL);
+            use->din[k] = mezzo_apply(use->graph, &mzi_op_mul, k ? "db" : "da", in, 2, NULL, NULL);
     }
     return MEZZO_OK;
 }
 
-const mezzo_op_def mzi_op_mul = {.name = "mul", .help = "y = a b", .in_min = 2, .in_max = 2, .out_count = 1, .cast = MEZZO_CAST_FOLLOW, .inplace = MEZZO_BIT(0), .infer = mzi_infer_same, .gradient = gradient, .lower = lower_mul, .cases = mzi_same_cases, .case_count = MZI_SAME_CASES};
+const mezzo_op_def mzi_op_mul = {.name = "mul",
+                                 .help = "y = a b",
+                                 .in_min = 2,
+                                 .in_max = 2,
+                                 .out_count = 1,
+                                 .cast = MEZZO_CAST_FOLLOW,
+                                 .inplace = MEZZO_BIT(0),
+                                 .infer = mzi_infer_same,
+                                 .gradient = gradient,
+                                 .lower = lower_mul,
+                                 .cases = mzi_same_cases,
+                                 .case_count = MZI_SAME_CASES};
 
 mezzo_value mezzo_mul(mezzo_graph *graph, mezzo_value a, mezzo_value b) {
     const mezzo_value in[] = {a, b};

@@ -7,7 +7,13 @@
 #include "graph/lower.h"
 #include "mezzo/ops.h"
 
-enum { KERNEL, STRIDE, PAD, IN_H, IN_W }; /* attrs.i; the last two for backward */
+enum {
+    KERNEL,
+    STRIDE,
+    PAD,
+    IN_H,
+    IN_W
+}; /* attrs.i; the last two for backward */
 #define INTS "kernel stride pad height width"
 
 static mezzo_status infer(const mezzo_op_use *use) {
@@ -105,15 +111,13 @@ static mezzo_status gradient_max(const mezzo_op_gradient *use) {
 
 static mezzo_status gradient_avg(const mezzo_op_gradient *use) {
     mezzo_attrs attrs = backward_attrs(use);
-    use->din[0] =
-        mezzo_apply(use->graph, &mzi_op_avg_pool_bwd, "dx", use->dout, 1, &attrs, NULL);
+    use->din[0] = mezzo_apply(use->graph, &mzi_op_avg_pool_bwd, "dx", use->dout, 1, &attrs, NULL);
     return MEZZO_OK;
 }
 
-static const mezzo_op_case cases[] = {
-    {.in = {{4, {2, 4, 6, 3}}}, .attrs = {.i = {2, 2, 0}}},
-    {.in = {{4, {1, 5, 5, 2}}}, .attrs = {.i = {3, 2, 1}}},
-    {.in = {{4, {1, 3, 3, 1}}}, .attrs = {.i = {3, 1, 0}}}};
+static const mezzo_op_case cases[] = {{.in = {{4, {2, 4, 6, 3}}}, .attrs = {.i = {2, 2, 0}}},
+                                      {.in = {{4, {1, 5, 5, 2}}}, .attrs = {.i = {3, 2, 1}}},
+                                      {.in = {{4, {1, 3, 3, 1}}}, .attrs = {.i = {3, 1, 0}}}};
 
 const mezzo_op_def mzi_op_max_pool = {.name = "max_pool",
                                       .help = "y = the largest of each window",

@@ -8,9 +8,9 @@ static mezzo_status infer(const mezzo_op_use *use) {
     for (int d = 0; d < shape.rank && d < MEZZO_RANK_MAX; d++)
         shape.dim[d] = use->attrs->i[1 + d];
     if (mezzo_shape_count(shape) != mezzo_shape_count(use->in[0].shape))
-        return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT, "%lld elements do not make a shape of %lld",
-                             (long long)mezzo_shape_count(use->in[0].shape),
-                             (long long)mezzo_shape_count(shape));
+        return mezzo_op_fail(
+            use, MEZZO_INVALID_ARGUMENT, "%lld elements do not make a shape of %lld",
+            (long long)mezzo_shape_count(use->in[0].shape), (long long)mezzo_shape_count(shape));
     use->out[0] = (mezzo_tensor){MEZZO_F32, shape};
     return MEZZO_OK;
 }
@@ -28,9 +28,8 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
     return MEZZO_OK;
 }
 
-static const mezzo_op_case cases[] = {
-    {.in = {{3, {2, 3, 4}}}, .attrs = {.i = {2, 6, 4}}},
-    {.in = {{1, {1}}}, .attrs = {.i = {0}}}};
+static const mezzo_op_case cases[] = {{.in = {{3, {2, 3, 4}}}, .attrs = {.i = {2, 6, 4}}},
+                                      {.in = {{1, {1}}}, .attrs = {.i = {0}}}};
 
 const mezzo_op_def mzi_op_reshape = {.name = "reshape",
                                      .help = "y = x under another shape",

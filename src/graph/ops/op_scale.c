@@ -12,7 +12,19 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
 
 static const mezzo_op_case cases[] = {{.in = {{2, {3, 5}}}, .attrs = {.f = {-2.5}}}};
 
-const mezzo_op_def mzi_op_scale = {.name = "scale", .help = "y = factor x", .reals = "factor", .in_min = 1, .in_max = 1, .out_count = 1, .cast = MEZZO_CAST_FOLLOW, .inplace = MEZZO_BIT(0), .cases = cases, .case_count = 1, .infer = mzi_infer_same, .gradient = gradient, .lower = lower_scale};
+const mezzo_op_def mzi_op_scale = {.name = "scale",
+                                   .help = "y = factor x",
+                                   .reals = "factor",
+                                   .in_min = 1,
+                                   .in_max = 1,
+                                   .out_count = 1,
+                                   .cast = MEZZO_CAST_FOLLOW,
+                                   .inplace = MEZZO_BIT(0),
+                                   .cases = cases,
+                                   .case_count = 1,
+                                   .infer = mzi_infer_same,
+                                   .gradient = gradient,
+                                   .lower = lower_scale};
 
 mezzo_value mezzo_scale(mezzo_graph *graph, mezzo_value x, float factor) {
     mezzo_attrs attrs = {.f = {(double)factor}};

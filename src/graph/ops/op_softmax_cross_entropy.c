@@ -66,8 +66,8 @@ static double flops(const mezzo_op_use *use) {
 
 static mezzo_status gradient(const mezzo_op_gradient *use) {
     const mezzo_value in[] = {use->in[0], use->in[1], use->out[1], use->dout[0], use->out[3]};
-    use->din[0] = mezzo_apply(use->graph, &mzi_op_softmax_cross_entropy_bwd, "dx", in, 5, NULL,
-                              NULL);
+    use->din[0] =
+        mezzo_apply(use->graph, &mzi_op_softmax_cross_entropy_bwd, "dx", in, 5, NULL, NULL);
     return MEZZO_OK;
 }
 
@@ -109,8 +109,7 @@ mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_value logits, 
                                         mezzo_value *correct, mezzo_value *valid) {
     const mezzo_value in[] = {logits, labels};
     mezzo_value more[3];
-    mezzo_value loss =
-        mezzo_apply(graph, &mzi_op_softmax_cross_entropy, NULL, in, 2, NULL, more);
+    mezzo_value loss = mezzo_apply(graph, &mzi_op_softmax_cross_entropy, NULL, in, 2, NULL, more);
     if (correct)
         *correct = more[1];
     if (valid)

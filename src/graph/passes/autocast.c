@@ -32,7 +32,8 @@ static bool is_data(const mzi_node *node, int k) {
     return !((node->op->in_f32 | node->op->in_int) & MEZZO_BIT(k)) && node->in[k];
 }
 
-/* The narrowest type among the data inputs; `*from` gets its input.  Of two 16-bit types, the first. */
+/* The narrowest type among the data inputs; `*from` gets its input.  Of two 16-bit types, the
+ * first. */
 static mezzo_dtype narrowest(const autocast *pass, const mzi_node *node, int *from) {
     mezzo_dtype found = MEZZO_DTYPE_NONE;
     for (int k = 0; k < node->in_count; k++) {
@@ -152,8 +153,7 @@ static mezzo_status cast_to(autocast *pass, const mzi_node *user, int32_t v, mez
     }
     const mzi_value *value = &graph->values[v];
     bool prepare = value->kind == MZI_VALUE_PARAM;
-    const char *name =
-        mzi_arena_text(&graph->arena, "%s:%s", value->name, mezzo_dtype_name(dtype));
+    const char *name = mzi_arena_text(&graph->arena, "%s:%s", value->name, mezzo_dtype_name(dtype));
     mzi_node node = {.op = &mzi_op_cast,
                      .name = name ? name : "",
                      .attrs.i[0] = dtype,

@@ -6,7 +6,9 @@
 #include "graph/plan.h"
 
 /* Operands of a node's calls that the target wants packed; there are seldom more than two. */
-enum { WISH_MAX = 8 };
+enum {
+    WISH_MAX = 8
+};
 typedef struct wish {
     int32_t value;
     mzi_layout layout;

@@ -52,7 +52,8 @@ static void try_inplace(memory_pass *pass, const mzi_node *node, int32_t n) {
         for (int j = 0; j < node->in_count; j++)
             shared |= j != k && pass->root[node->in[j]] == root;
         if (shared || values[root].kind != MZI_VALUE_TEMP || pass->fixed[root] ||
-            pass->last[root] != n || mzi_value_bytes(&values[root]) != mzi_value_bytes(&values[out]))
+            pass->last[root] != n ||
+            mzi_value_bytes(&values[root]) != mzi_value_bytes(&values[out]))
             continue;
         join(pass, out, root);
         return;

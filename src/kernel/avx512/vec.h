@@ -9,8 +9,8 @@
 #include "kernel/simd/inline.h"
 #include "num/number.h"
 
-/* Without optimisation GCC's intrinsics with an immediate are macros, whose own conversions of masks
- * it then reports here. */
+/* Without optimisation GCC's intrinsics with an immediate are macros, whose conversions of masks
+ * it reports here. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 

@@ -24,18 +24,17 @@ static mezzo_status attrs(mezzo_ctx *ctx, const mezzo_optimizer_config *config, 
     return MEZZO_OK;
 }
 
-const mzi_optim_def mzi_optim_adamw = {
-    .name = "adamw",
-    .help = "Adam with decoupled weight decay",
-    .family = MZK_adamw,
-    .slots = {"m", "v"},
-    .update = {.name = "adamw",
-               .help = "w, m, v in place",
-               .reals = "weight_decay lr_scale beta1 beta2 eps",
-               .in_min = 5,
-               .in_max = 5,
-               .cast = MEZZO_CAST_FULL,
-               .not_differentiable = true,
-               .lower = lower,
-               .flops = mzi_optim_flops},
-    .attrs = attrs};
+const mzi_optim_def mzi_optim_adamw = {.name = "adamw",
+                                       .help = "Adam with decoupled weight decay",
+                                       .family = MZK_adamw,
+                                       .slots = {"m", "v"},
+                                       .update = {.name = "adamw",
+                                                  .help = "w, m, v in place",
+                                                  .reals = "weight_decay lr_scale beta1 beta2 eps",
+                                                  .in_min = 5,
+                                                  .in_max = 5,
+                                                  .cast = MEZZO_CAST_FULL,
+                                                  .not_differentiable = true,
+                                                  .lower = lower,
+                                                  .flops = mzi_optim_flops},
+                                       .attrs = attrs};
