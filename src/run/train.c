@@ -210,7 +210,9 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static mezzo_status finish(training *t) {
+/* State and summary: of a run that failed numerically too, whose state is as its last commit left
+ * it. */
+static mezzo_status finish(training *t, const char *how) {
     mezzo_summary *s = &t->summary;
     char folder[1200], *text = NULL;
     int64_t kept = t->attempts < t->ring ? t->attempts : t->ring;
@@ -226,7 +228,7 @@ static mezzo_status finish(training *t) {
     mzi_format(folder, sizeof folder, "%s/" MZI_RUN_FINAL, s->run_dir);
     MZI_TRY(mzi_experiment_save(&t->e, folder, s->plan_hash));
     MZI_TRY(mzi_run_dir_event(t->dir, state.step, state.attempt, "save", NULL, 0));
-    mzi_format(s->status, sizeof s->status, t->stopped ? "stopped" : "completed");
+    mzi_format(s->status, sizeof s->status, "%s", how);
     s->peak_rss_bytes = mzi_memory_resident_max();
     s->wall_s = (double)(mzi_clock_ns() - t->started_ns) * 1e-9;
     MZI_TRY(mezzo_summary_json(t->e.ctx, s, &text));
@@ -239,8 +241,14 @@ static mezzo_status run(training *t, mezzo_runner *runner, const mezzo_config *c
     MZI_TRY(mzi_experiment_create(&t->e, runner, config));
     MZI_TRY(prepare(t));
     MZI_TRY(open_run(t));
-    MZI_TRY(loop(t));
-    MZI_TRY(finish(t));
+    mezzo_status status = loop(t);
+    if (status == MEZZO_NUMERICS) {
+        const mezzo_error why = t->e.ctx->error; /* finishing makes public calls, which clear it */
+        MZI_TRY(finish(t, "failed"));
+        t->e.ctx->error = why;
+    }
+    MZI_TRY(status);
+    MZI_TRY(finish(t, t->stopped ? "stopped" : "completed"));
     if (t->stopped)
         MZI_FAIL(t->e.ctx, MEZZO_INTERRUPTED, "stopped at step %lld of %lld; the state is in %s",
                  (long long)t->summary.steps, (long long)t->e.steps, t->summary.run_dir);

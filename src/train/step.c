@@ -217,6 +217,8 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
     t->grad_factor = 1.0 / (double)r.loss_scale;
     r.reason = judge(&r);
     r.skipped = r.reason != MEZZO_SKIP_NONE;
+    if (r.reason == MEZZO_SKIP_LOSS)
+        r.where = NULL; /* no gradient is to blame: they all come from the loss */
     if (!r.skipped)
         MZI_TRY(write_update(t, &r));
     mzi_scaler_step(&t->state.scaler, r.skipped);
