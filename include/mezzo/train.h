@@ -92,6 +92,19 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_step(mezzo_trainer *traine
                                                            const mezzo_binding *inputs, int count,
                                                            mezzo_step_result *result);
 
+/* The skip ledger: every skipped step, of which the last MEZZO_LEDGER_MAX are kept. */
+enum {
+    MEZZO_LEDGER_MAX = 256
+};
+typedef struct mezzo_skip {
+    int64_t attempt, step; /* the try, counted from 1; commits before it */
+    mezzo_skip_reason reason;
+    float loss_scale;
+    const char *where; /* as in mezzo_step_result; valid as long as the trainer */
+} mezzo_skip;
+/* The `back`-th last skip, from 0; false if there are not so many, or it is no longer kept. */
+MEZZO_API bool mezzo_trainer_skip(const mezzo_trainer *trainer, int64_t back, mezzo_skip *out);
+
 /* Everything that a later step depends on, the model's tensors aside. */
 typedef struct mezzo_trainer_state {
     int64_t step, attempt; /* committed steps; tries */

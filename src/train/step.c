@@ -22,7 +22,8 @@ struct mezzo_trainer {
     mzi_update update;
     double *norm_host; /* as many as the largest gradient has parts, twice */
     size_t norm_bytes;
-    double grad_factor; /* of the last step: unscaling, without clipping */
+    double grad_factor;                  /* of the last step: unscaling, without clipping */
+    mezzo_skip ledger[MEZZO_LEDGER_MAX]; /* skip k in slot k mod MEZZO_LEDGER_MAX */
 };
 
 static bool computes_f16(const mezzo_precision *precision) {
@@ -223,12 +224,21 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
         MZI_TRY(write_update(t, &r));
     mzi_scaler_step(&t->state.scaler, r.skipped);
     t->state.attempt++;
-    t->state.skipped += r.skipped;
+    if (r.skipped)
+        t->ledger[t->state.skipped++ % MEZZO_LEDGER_MAX] =
+            (mezzo_skip){t->state.attempt, t->state.step, r.reason, r.loss_scale, r.where};
     r.step = t->state.step;
     r.attempt = t->state.attempt;
     set_metrics(t, &r);
     *result = r;
     return MEZZO_OK;
+}
+
+bool mezzo_trainer_skip(const mezzo_trainer *t, int64_t back, mezzo_skip *out) {
+    if (back < 0 || back >= t->state.skipped || back >= MEZZO_LEDGER_MAX)
+        return false;
+    *out = t->ledger[(t->state.skipped - 1 - back) % MEZZO_LEDGER_MAX];
+    return true;
 }
 
 mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *t) {
