@@ -57,9 +57,12 @@ int print_summary(mezzo_ctx *ctx, const mezzo_summary *s, bool json) {
     }
     term t = term_of(stdout);
     char first[NUMBER_BYTES], second[NUMBER_BYTES];
-    printf("%s%s: %s %.4f, loss %.4f%s", term_style(&t, STYLE_BOLD), precision_label(s->precision),
-           s->eval_metric[0] != '\0' ? s->eval_metric : "accuracy", s->eval_value, s->eval_loss,
-           term_style(&t, STYLE_PLAIN));
+    printf("%s%s: ", term_style(&t, STYLE_BOLD), precision_label(s->precision));
+    if (s->eval_metric[0] != '\0')
+        printf("%s %.4f, loss %.4f", s->eval_metric, s->eval_value, s->eval_loss);
+    else
+        printf("not evaluated");
+    printf("%s", term_style(&t, STYLE_PLAIN));
     if (s->steps > 0)
         printf(", %s after %s steps in %s", s->status, format_count(first, (double)s->steps),
                format_time(second, s->train_s));

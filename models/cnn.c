@@ -26,7 +26,7 @@ static mezzo_value convolution(mezzo_graph *graph, const mezzo_config *config, m
     x = mezzo_conv2d(graph, conv, x,
                      (mezzo_conv2d_config){.channels = channels, .kernel = 3, .pad = 1});
     x = mezzo_batch_norm(graph, norm, x, 0.0f, 0.0f);
-    x = models_activation(graph, config, x);
+    x = mzi_models_activation(graph, config, x);
     return is_pooled(config, number) ? mezzo_max_pool(graph, x, 2, 0, 0) : x;
 }
 
@@ -37,10 +37,10 @@ static mezzo_status build(mezzo_graph *graph, const mezzo_config *config,
     mezzo_value labels = mezzo_input(graph, "labels", MEZZO_I32, mezzo_shape1(B));
     for (int number = 1; number <= mezzo_config_count(config, "model.channels"); number++)
         x = convolution(graph, config, x, number);
-    return models_finish(graph, config, x, labels, classes);
+    return mzi_models_finish(graph, config, x, labels, classes);
 }
 
-const mezzo_model_kind models_cnn = {
+const mezzo_model_kind mzi_models_cnn = {
     .name = "cnn",
     .help = "3x3 convolutions of model.channels, then linear layers of model.hidden",
     .build = build};

@@ -9,7 +9,7 @@ enum {
 };
 
 mezzo_status mezzo_models_register(mezzo_runner *runner) {
-    static const mezzo_model_kind *const kinds[] = {&models_cnn, &models_mlp};
+    static const mezzo_model_kind *const kinds[] = {&mzi_models_cnn, &mzi_models_mlp};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         mezzo_status status = mezzo_runner_add_kind(runner, kinds[i]);
         if (status != MEZZO_OK)
@@ -18,20 +18,20 @@ mezzo_status mezzo_models_register(mezzo_runner *runner) {
     return MEZZO_OK;
 }
 
-mezzo_value models_activation(mezzo_graph *graph, const mezzo_config *config, mezzo_value x) {
+mezzo_value mzi_models_activation(mezzo_graph *graph, const mezzo_config *config, mezzo_value x) {
     bool gelu = strcmp(mezzo_config_text(config, "model.activation"), "gelu") == 0;
     return gelu ? mezzo_gelu(graph, x) : mezzo_relu(graph, x);
 }
 
-mezzo_status models_finish(mezzo_graph *graph, const mezzo_config *config, mezzo_value x,
-                           mezzo_value labels, int32_t classes) {
+mezzo_status mzi_models_finish(mezzo_graph *graph, const mezzo_config *config, mezzo_value x,
+                               mezzo_value labels, int32_t classes) {
     float dropout = (float)mezzo_config_real(config, "model.dropout");
     x = mezzo_flatten(graph, x);
     for (int i = 0; i < mezzo_config_count(config, "model.hidden"); i++) {
         char name[NAME_BYTES];
         snprintf(name, sizeof name, "fc%d", i + 1);
         x = mezzo_linear(graph, name, x, mezzo_config_int_at(config, "model.hidden", i), true);
-        x = models_activation(graph, config, x);
+        x = mzi_models_activation(graph, config, x);
         snprintf(name, sizeof name, "drop%d", i + 1);
         if (dropout > 0.0f)
             x = mezzo_dropout(graph, name, x, dropout);

@@ -5,14 +5,14 @@
 #include <mezzo/models.h>
 #include <mezzo/ops.h>
 
-extern const mezzo_model_kind models_cnn, models_mlp;
+extern const mezzo_model_kind mzi_models_cnn, mzi_models_mlp;
 
 /* model.activation */
-mezzo_value models_activation(mezzo_graph *graph, const mezzo_config *config, mezzo_value x);
+mezzo_value mzi_models_activation(mezzo_graph *graph, const mezzo_config *config, mezzo_value x);
 /* x[B, ...] -> logits[B, classes]: flatten; linear layers of model.hidden, named fc1, fc2 ..., with
  * activation and model.dropout; the linear layer "head".  Then loss, correct and valid from
  * `labels`. */
-mezzo_status models_finish(mezzo_graph *graph, const mezzo_config *config, mezzo_value x,
-                           mezzo_value labels, int32_t classes);
+mezzo_status mzi_models_finish(mezzo_graph *graph, const mezzo_config *config, mezzo_value x,
+                               mezzo_value labels, int32_t classes);
 
 #endif

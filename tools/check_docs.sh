@@ -18,7 +18,7 @@ splice() {
         /^<!-- generated: / {
             inside = 1
             found = 1
-            command = program " " $3
+            command = "\"" program "\" " $3
             while ((command | getline line) > 0)
                 print line
             if (close(command) != 0)

@@ -65,8 +65,9 @@ MEZZO_API mezzo_value mezzo_sum(mezzo_graph *graph, mezzo_value x);
 MEZZO_API mezzo_value mezzo_mean(mezzo_graph *graph, mezzo_value x);
 
 /* Mean over the rows with label >= 0 of -log softmax(logits[M,V])[label], a scalar; labels[M] I32,
- * a negative one marks padding.  `*correct` (if not null) gets the number of rows whose label is
- * the first maximum, a scalar, and `*valid` the number of rows counted. */
+ * a negative one marks padding; `labels` must be an input, so that its values can be checked.
+ * `*correct` (if not null) gets the number of rows whose label is the first maximum, a scalar, and
+ * `*valid` the number of rows counted. */
 MEZZO_API mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_value logits,
                                                   mezzo_value labels, mezzo_value *correct,
                                                   mezzo_value *valid);

@@ -69,9 +69,10 @@ MEZZO_API void mezzo_trainer_destroy(mezzo_trainer *trainer);
 
 typedef enum mezzo_skip_reason {
     MEZZO_SKIP_NONE,
-    MEZZO_SKIP_GRADIENT, /* a gradient is Inf or NaN                              */
-    MEZZO_SKIP_LOSS,     /* the loss itself is not finite                          */
-    MEZZO_SKIP_NORM      /* finite, but the norm is beyond 2^60: the update could overflow */
+    MEZZO_SKIP_GRADIENT,  /* a gradient is Inf or NaN                              */
+    MEZZO_SKIP_STATISTIC, /* a running statistic would become Inf or NaN           */
+    MEZZO_SKIP_LOSS,      /* the loss itself is not finite                          */
+    MEZZO_SKIP_NORM       /* finite, but the norm is beyond 2^60: the update could overflow */
 } mezzo_skip_reason;
 
 /* What happened; an overflow is a result, not an error. */
@@ -80,7 +81,7 @@ typedef struct mezzo_step_result {
     int64_t attempt; /* tries, this one included                     */
     bool skipped;
     mezzo_skip_reason reason;
-    const char *where; /* the parameter whose gradient is not finite; null otherwise */
+    const char *where; /* the parameter or statistic that `reason` is about; null otherwise */
     double loss;       /* unscaled */
     double grad_norm;  /* unscaled, before clipping; Inf or NaN if the gradients are */
     double lr;

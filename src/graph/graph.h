@@ -45,6 +45,7 @@ typedef struct mzi_value {
     mezzo_tensor tensor;
     int32_t producer;                  /* node, or -1 */
     mezzo_init init;                   /* of state */
+    int64_t int_below;                 /* INPUT of integers: values must be below it; 0: any */
     bool is_output;                    /* read after the run: its memory is not used again */
     int32_t source;                    /* DERIVED: the state value that it is a form of */
     uint64_t layout;                   /* 0: row-major; else known to the backend only */

@@ -89,7 +89,7 @@ static mezzo_status prepare(training *t) {
 }
 
 static mezzo_status note_skip(training *t, const mezzo_step_result *r) {
-    static const char *const reasons[] = {"none", "gradient", "loss", "norm"};
+    static const char *const reasons[] = {"none", "gradient", "statistic", "loss", "norm"};
     const mzi_field fields[] = {{"reason", reasons[r->reason], 0.0},
                                 {"where", r->where ? r->where : "", 0.0},
                                 {"loss", NULL, r->loss},
@@ -138,6 +138,7 @@ static mezzo_status evaluate(training *t, const mezzo_step_result *r) {
     mzi_metrics *m = &t->e.ctx->metrics;
     MZI_TRY(mzi_experiment_evaluate(&t->e, &s->eval_loss, &s->eval_value));
     mzi_format(s->eval_metric, sizeof s->eval_metric, "accuracy");
+    mzi_metric_set(m, MZI_METRIC_peak_rss_bytes, (double)mzi_memory_resident_max());
     mzi_metric_set(m, MZI_METRIC_eval_loss, s->eval_loss);
     mzi_metric_set(m, MZI_METRIC_eval_value, s->eval_value);
     t->last_eval_step = r->step;
@@ -181,7 +182,7 @@ static mezzo_status one_step(training *t, mezzo_step_result *r) {
         t->summary.loss_first = r->loss;
     t->summary.loss_last = r->loss;
     t->summary.skipped_steps += r->skipped;
-    t->summary.overflow_events += r->skipped;
+    t->summary.overflow_events += r->reason == MEZZO_SKIP_GRADIENT || r->reason == MEZZO_SKIP_NORM;
     return MEZZO_OK;
 }
 

@@ -216,6 +216,15 @@ static const mezzo_binding *find_binding(const mezzo_binding *inputs, int count,
     return NULL;
 }
 
+static mezzo_status check_integers(mezzo_ctx *ctx, const mzi_value *value, const int32_t *data) {
+    int64_t count = mezzo_shape_count(value->tensor.shape);
+    for (int64_t i = 0; value->int_below && i < count; i++)
+        if (data[i] >= value->int_below)
+            MZI_FAIL(ctx, MEZZO_DATA, "input `%s`: element %lld is %d; the graph takes 0..%lld",
+                     value->name, (long long)i, data[i], (long long)value->int_below - 1);
+    return MEZZO_OK;
+}
+
 mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_binding *inputs,
                             int count) {
     const mezzo_graph *graph = model->entries[entry].plan->graph;
@@ -230,6 +239,7 @@ mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_b
         if (input->bytes != mzi_value_bytes(value))
             MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "input `%s` has %zu bytes; it takes %llu",
                      value->name, input->bytes, (unsigned long long)mzi_value_bytes(value));
+        MZI_TRY(check_integers(model->ctx, value, input->data));
         MZI_TRY(mzi_model_upload(model, entry, v, input->data, input->bytes));
         used++;
     }

@@ -5,7 +5,8 @@
  *     skip:   nothing is written; the scale moves
  *
  * A commit cannot fail half-way: finite gradients whose unscaled norm is below 2^60, with finite
- * moments, give finite updates (g^2 < 2^120 is far below FP32's 2^128), so all writes follow one
+ * moments, give finite updates (g^2 < 2^120 is far below FP32's 2^128; docs/numerics.md has the
+ * whole argument), and the next statistics are known to be finite.  So all writes follow one
  * decision. */
 #include <math.h>
 #include <string.h>
@@ -129,34 +130,46 @@ static const mezzo_graph *graph_of(const mezzo_trainer *t) {
     return t->model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
 }
 
-/* Sums in the order of parameters and parts: the same on every run. */
-static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
-    const mezzo_graph *graph = graph_of(t);
-    double total = 0.0;
-    bool finite = true;
-    for (int32_t k = 0; k < t->update.norm_count; k++) {
-        uint64_t bytes = mzi_value_bytes(&graph->values[t->update.norms[k]]);
-        MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, t->update.norms[k], t->norm_host,
-                                   bytes));
-        for (size_t part = 0; part < bytes / (2 * sizeof(double)); part++) {
-            total += t->norm_host[2 * part];
-            if (t->norm_host[2 * part + 1] == 0.0)
-                continue;
-            finite = false;
-            if (!r->where)
-                r->where = graph->values[graph->grads[k].param].name;
-        }
+/* One tensor's parts, in their order: the same sum on every run. */
+static mezzo_status read_norm(mezzo_trainer *t, int32_t index, double *squares, double *nonfinite) {
+    uint64_t bytes = mzi_value_bytes(&graph_of(t)->values[t->update.norms[index]]);
+    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, t->update.norms[index], t->norm_host,
+                               bytes));
+    *nonfinite = 0.0;
+    for (size_t part = 0; part < bytes / (2 * sizeof(double)); part++) {
+        *squares += t->norm_host[2 * part];
+        *nonfinite += t->norm_host[2 * part + 1];
     }
-    r->grad_norm = finite ? sqrt(total) / (double)r->loss_scale : (double)INFINITY;
     return MEZZO_OK;
 }
 
-static mezzo_skip_reason judge(const mezzo_step_result *r) {
-    if (!isfinite(r->loss))
-        return MEZZO_SKIP_LOSS;
-    if (r->where)
-        return MEZZO_SKIP_GRADIENT;
-    return r->grad_norm < 0x1p60 ? MEZZO_SKIP_NONE : MEZZO_SKIP_NORM;
+/* The norm, and the first gradient or statistic that is not finite. */
+static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
+    const mezzo_graph *graph = graph_of(t);
+    double total = 0.0, unused = 0.0, nonfinite;
+    for (int32_t k = 0; k < t->update.norm_count; k++) {
+        bool is_gradient = k < graph->grad_count;
+        MZI_TRY(read_norm(t, k, is_gradient ? &total : &unused, &nonfinite));
+        if (nonfinite == 0.0 || r->where)
+            continue;
+        int32_t of =
+            is_gradient ? graph->grads[k].param : graph->commits[k - graph->grad_count].state;
+        r->where = graph->values[of].name;
+        r->reason = is_gradient ? MEZZO_SKIP_GRADIENT : MEZZO_SKIP_STATISTIC;
+    }
+    r->grad_norm =
+        r->reason == MEZZO_SKIP_GRADIENT ? (double)INFINITY : sqrt(total) / (double)r->loss_scale;
+    return MEZZO_OK;
+}
+
+static void judge(mezzo_step_result *r) {
+    if (!isfinite(r->loss)) {
+        r->reason = MEZZO_SKIP_LOSS;
+        r->where = NULL; /* no gradient is to blame: they all come from the loss */
+    } else if (r->reason == MEZZO_SKIP_NONE && !(r->grad_norm < 0x1p60)) {
+        r->reason = MEZZO_SKIP_NORM;
+    }
+    r->skipped = r->reason != MEZZO_SKIP_NONE;
 }
 
 static mezzo_status run_graph(mezzo_trainer *t, const mezzo_binding *inputs, int count) {
@@ -165,7 +178,7 @@ static mezzo_status run_graph(mezzo_trainer *t, const mezzo_binding *inputs, int
     MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->loss_scale, &t->state.scaler.scale,
                              sizeof t->state.scaler.scale));
     if (graph->rng) {
-        /* The sample offset keys dropout by the sample's place in the stream, not in the batch. */
+        /* A try's own number and the row in its batch: workers do not change it. */
         uint64_t seed = t->model->seed;
         const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)t->state.attempt,
                                  0};
@@ -177,8 +190,8 @@ static mezzo_status run_graph(mezzo_trainer *t, const mezzo_binding *inputs, int
 static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
     const mezzo_optimizer_config *o = &t->config.optimizer;
     double number = (double)(t->state.step + 1), clip = 1.0;
-    if (t->config.clip > 0.0f && r->grad_norm > (double)t->config.clip)
-        clip = (double)t->config.clip / (r->grad_norm + 1e-6); /* the 1e-6 is PyTorch's */
+    if (t->config.clip > 0.0f) /* the 1e-6 is PyTorch's */
+        clip = fmin(1.0, (double)t->config.clip / (r->grad_norm + 1e-6));
     const float scalars[MZI_OPTIM_SCALARS] = {(float)r->lr, (float)(clip / (double)r->loss_scale),
                                               (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
                                               (float)(1.0 / (1.0 - pow((double)o->beta2, number)))};
@@ -199,7 +212,7 @@ static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r) {
     mzi_metric_set(m, MZI_METRIC_grad_norm, r->grad_norm);
     mzi_metric_set(m, MZI_METRIC_loss_scale, (double)r->loss_scale);
     mzi_metric_set(m, MZI_METRIC_lr, r->lr);
-    if (r->skipped)
+    if (r->reason == MEZZO_SKIP_GRADIENT || r->reason == MEZZO_SKIP_NORM)
         mzi_metric_add(m, MZI_METRIC_overflow_events, 1.0);
 }
 
@@ -216,10 +229,7 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
     r.loss = (double)loss;
     MZI_TRY(read_norms(t, &r));
     t->grad_factor = 1.0 / (double)r.loss_scale;
-    r.reason = judge(&r);
-    r.skipped = r.reason != MEZZO_SKIP_NONE;
-    if (r.reason == MEZZO_SKIP_LOSS)
-        r.where = NULL; /* no gradient is to blame: they all come from the loss */
+    judge(&r);
     if (!r.skipped)
         MZI_TRY(write_update(t, &r));
     mzi_scaler_step(&t->state.scaler, r.skipped);

@@ -92,22 +92,29 @@ static void group_of(const mezzo_optimizer_config *config, const mzi_value *para
     attrs->f[MZI_OPTIM_LR_SCALE] = lr_scale;
 }
 
+static mezzo_status add_norm(mezzo_graph *graph, int32_t of, int32_t value, mzi_update *out) {
+    graph->origin = graph->values[of].name;
+    mezzo_value in = {value};
+    mezzo_value norm = mezzo_apply(graph, &gradient_norm, "norm", &in, 1, NULL, NULL);
+    MZI_TRY(graph->status);
+    graph->values[norm.id].is_output = true;
+    graph->nodes[graph->node_count - 1].rule = MZI_RULE_REDUCE;
+    graph->nodes[graph->node_count - 1].reason = "every step is checked, in every type";
+    out->norms[out->norm_count++] = norm.id;
+    return MEZZO_OK;
+}
+
 static mezzo_status add_norms(mezzo_graph *graph, mzi_update *out) {
-    out->norm_count = graph->grad_count;
-    out->norms = mzi_arena_push(&graph->arena, (size_t)graph->grad_count * sizeof *out->norms);
+    int32_t count = graph->grad_count + graph->commit_count;
+    out->norms = mzi_arena_push(&graph->arena, (size_t)count * sizeof *out->norms);
     if (!out->norms)
-        return mzi_out_of_memory(graph->ctx, sizeof *out->norms, "gradient norms");
+        return mzi_out_of_memory(graph->ctx, (size_t)count * sizeof *out->norms, "norms");
+    out->norm_count = 0;
     graph->phase = MZI_PHASE_BACKWARD;
-    for (int32_t g = 0; g < graph->grad_count; g++) {
-        graph->origin = graph->values[graph->grads[g].param].name;
-        mezzo_value grad = {graph->grads[g].grad};
-        mezzo_value norm = mezzo_apply(graph, &gradient_norm, "norm", &grad, 1, NULL, NULL);
-        MZI_TRY(graph->status);
-        graph->values[norm.id].is_output = true;
-        graph->nodes[graph->node_count - 1].rule = MZI_RULE_REDUCE;
-        graph->nodes[graph->node_count - 1].reason = "every step is checked, in every type";
-        out->norms[g] = norm.id;
-    }
+    for (int32_t g = 0; g < graph->grad_count; g++)
+        MZI_TRY(add_norm(graph, graph->grads[g].param, graph->grads[g].grad, out));
+    for (int32_t c = 0; c < graph->commit_count; c++)
+        MZI_TRY(add_norm(graph, graph->commits[c].state, graph->commits[c].next, out));
     return MEZZO_OK;
 }
 

@@ -8,7 +8,9 @@
 /* Values that the step reads and writes on the host's side. */
 typedef struct mzi_update {
     int32_t scalars; /* input, F32 [MZI_OPTIM_SCALARS] */
-    int32_t *norms;  /* by gradient: F64 [parts,2], sums of squares and counts of non-finite */
+    /* Values of F64 [parts,2], sums of squares and counts of non-finite: first of each gradient,
+     * then of the next value of each statistic. */
+    int32_t *norms;
     int32_t norm_count;
 } mzi_update;
 

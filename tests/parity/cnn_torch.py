@@ -43,6 +43,8 @@ PARAMS = [  # name, shape, fan-in (0: a norm's weight or bias, 1 or 0)
     ("head.bias", (CLASSES,), 128),
 ]
 EPS = float(np.float32(1e-5))  # of batch norm: mezzo's constant is FP32
+NOISE = 0.125  # beside blobs of height 1
+WARMUP = 50  # steps until the full rate, as in the example
 MASK = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 
@@ -86,7 +88,7 @@ def initial_weights():
 def samples(first, count):
     """Two blobs, at places of the class that move a little from image to image, and much noise."""
     pixels = SIDE * SIDE
-    image = uniform(STREAM_NOISE, (first + count) * pixels)[first * pixels :]
+    image = NOISE * uniform(STREAM_NOISE, (first + count) * pixels)[first * pixels :]
     image = image.reshape(count, SIDE, SIDE)
     label = np.arange(first, first + count) % CLASSES
     shift = (random_bits(STREAM_PLACE, 2 * (first + count))[2 * first :] % np.uint64(7)).astype(int) - 3
@@ -143,6 +145,8 @@ def train(precision):
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
     losses, norms = [], []
     for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (step + 1) / WARMUP
         x, label = samples(step * BATCH, BATCH)
         loss = loss_of(w, x.to(dtype), label, precision)
         optimizer.zero_grad()

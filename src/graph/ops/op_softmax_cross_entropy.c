@@ -109,6 +109,15 @@ mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_value logits, 
                                         mezzo_value *correct, mezzo_value *valid) {
     const mezzo_value in[] = {logits, labels};
     mezzo_value more[3];
+    mezzo_shape shape = mezzo_value_shape(graph, logits);
+    /* A label beyond the logits would be read past their end: it is refused when the input is
+     * given. */
+    if (graph->values[labels.id].kind == MZI_VALUE_INPUT && shape.rank == 2)
+        graph->values[labels.id].int_below = shape.dim[1];
+    else if (labels.id && shape.rank == 2)
+        return mzi_graph_fail(graph, MEZZO_INVALID_ARGUMENT,
+                              "softmax_cross_entropy takes its labels from an input, not from `%s`",
+                              graph->values[labels.id].name);
     mezzo_value loss = mezzo_apply(graph, &mzi_op_softmax_cross_entropy, NULL, in, 2, NULL, more);
     if (correct)
         *correct = more[1];
