@@ -173,6 +173,9 @@ mezzo_status mzi_dnnl_layout(mzi_dnnl *dnnl, const mzi_call *call, int operand, 
     const unsigned char *bytes = (const unsigned char *)&md;
     for (size_t k = 0; k < sizeof md; k++)
         id = (id ^ bytes[k]) * 0x100000001b3u;
+    /* A square matrix and its transpose have one descriptor, and are packed from it differently. */
+    uint64_t transposed = call->family == MZK_matmul && call->p.matmul.transpose_b;
+    id = (id ^ transposed) * 0x100000001b3u;
     *out = (mzi_layout){id | 1u, dnnl_memory_desc_get_size(&md)};
     return MEZZO_OK;
 }
