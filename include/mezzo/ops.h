@@ -50,9 +50,9 @@ MEZZO_API mezzo_value mezzo_gelu(mezzo_graph *graph, mezzo_value x); /* the tanh
 MEZZO_API mezzo_value mezzo_add(mezzo_graph *graph, mezzo_value a, mezzo_value b);
 MEZZO_API mezzo_value mezzo_mul(mezzo_graph *graph, mezzo_value a, mezzo_value b);
 MEZZO_API mezzo_value mezzo_scale(mezzo_graph *graph, mezzo_value x, float factor);
-/* Zero with probability `rate` in [0, 1), else x / (1 - rate); nothing in evaluation.  Keyed by
- * (seed, name, step, global sample), so that neither workers nor batches change the mask.  The
- * first axis counts samples. */
+/* Zero with probability `rate` in [0, 1), else x / (1 - rate); nothing in evaluation.  The mask is
+ * a function of (seed, name, attempt, row of the step's batch, element): workers do not change it.
+ * The first axis counts rows. */
 MEZZO_API mezzo_value mezzo_dropout(mezzo_graph *graph, const char *name, mezzo_value x,
                                     float rate);
 

@@ -117,8 +117,9 @@ static mezzo_status program_create(mzi_backend *backend, const mzi_plan *plan,
     program->steps = mzi_alloc(ctx, step_bytes);
     program->scratch = program->scratch_bytes ? mzi_alloc(ctx, program->scratch_bytes) : NULL;
     if (!program->steps || (program->scratch_bytes && !program->scratch)) {
+        uint64_t bytes = step_bytes + program->scratch_bytes;
         program_destroy(backend, program);
-        return mzi_out_of_memory(ctx, step_bytes + program->scratch_bytes, "kernel workspaces");
+        return mzi_out_of_memory(ctx, bytes, "kernel workspaces");
     }
     const binding b = {host, plan, arena, own};
     for (int32_t c = 0; c < program->count; c++)

@@ -17,6 +17,7 @@ struct mzi_arena_block {
 void mzi_arena_init(mzi_arena *arena, mezzo_ctx *ctx) {
     arena->ctx = ctx;
     arena->last = NULL;
+    arena->exhausted = false;
 }
 
 static bool add_block(mzi_arena *arena, size_t bytes) {
@@ -37,7 +38,9 @@ void *mzi_arena_push(mzi_arena *arena, size_t bytes) {
         return NULL;
     size_t whole = bytes > 0 ? (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN : ARENA_ALIGN;
     const mzi_arena_block *last = arena->last;
-    if ((!last || last->capacity - last->used < whole) && !add_block(arena, whole))
+    if (!arena->exhausted && (!last || last->capacity - last->used < whole))
+        arena->exhausted = !add_block(arena, whole);
+    if (arena->exhausted)
         return NULL;
     void *memory = arena->last->data + arena->last->used;
     arena->last->used += whole;

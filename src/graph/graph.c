@@ -64,6 +64,13 @@ static mezzo_value out_of_memory(mezzo_graph *graph) {
                           graph->node_count);
 }
 
+/* A name that could not be made is an error of the graph: "" would be the same name as another. */
+static const char *named(mezzo_graph *graph, const char *text) {
+    if (!text)
+        out_of_memory(graph);
+    return text ? text : "";
+}
+
 mezzo_entry mezzo_graph_entry(const mezzo_graph *graph) {
     return graph->entry;
 }
@@ -85,9 +92,8 @@ const char *mzi_graph_name(mezzo_graph *graph, const char *name, const char *par
     size_t used = 0;
     for (int s = 0; s < graph->scope_count && s < MZI_SCOPE_MAX; s++)
         used += mzi_format(prefix + used, sizeof prefix - used, "%s.", graph->scopes[s]);
-    const char *text =
-        mzi_arena_text(&graph->arena, "%s%s%s%s", prefix, name, part ? "." : "", part ? part : "");
-    return text ? text : "";
+    return named(graph, mzi_arena_text(&graph->arena, "%s%s%s%s", prefix, name, part ? "." : "",
+                                       part ? part : ""));
 }
 
 void mezzo_scope_push(mezzo_graph *graph, const char *name) {
@@ -96,8 +102,7 @@ void mezzo_scope_push(mezzo_graph *graph, const char *name) {
                        (int)MZI_SCOPE_MAX);
         return;
     }
-    const char *copy = mzi_arena_text(&graph->arena, "%s", name);
-    graph->scopes[graph->scope_count++] = copy ? copy : "";
+    graph->scopes[graph->scope_count++] = named(graph, mzi_arena_text(&graph->arena, "%s", name));
 }
 
 void mezzo_scope_pop(mezzo_graph *graph) {
@@ -209,8 +214,8 @@ void mezzo_output(mezzo_graph *graph, const char *name, mezzo_value value) {
         out_of_memory(graph);
         return;
     }
-    const char *copy = mzi_arena_text(&graph->arena, "%s", name);
-    graph->outputs[graph->output_count++] = (mzi_output){copy ? copy : "", value.id};
+    const char *copy = named(graph, mzi_arena_text(&graph->arena, "%s", name));
+    graph->outputs[graph->output_count++] = (mzi_output){copy, value.id};
     graph->values[value.id].is_output = true;
 }
 
@@ -263,9 +268,9 @@ double mzi_node_flops(const mezzo_graph *graph, const mzi_node *node) {
 /* "relu3": the third operation of its kind; after the forward phase "relu3/dx". */
 static const char *node_name(mezzo_graph *graph, const mezzo_op_def *op, const char *name) {
     if (graph->phase != MZI_PHASE_FORWARD) {
-        const char *text = mzi_arena_text(
-            &graph->arena, "%s/%s", graph->origin ? graph->origin : "", name ? name : op->name);
-        return text ? text : "";
+        return named(graph,
+                     mzi_arena_text(&graph->arena, "%s/%s", graph->origin ? graph->origin : "",
+                                    name ? name : op->name));
     }
     if (name)
         return mzi_graph_name(graph, name, NULL);
@@ -312,8 +317,9 @@ static mezzo_value append_node(mezzo_graph *graph, mzi_node *node, const mzi_use
                  sizeof *graph->nodes) != MEZZO_OK)
         return out_of_memory(graph);
     for (int k = 0; k < node->out_count; k++) {
-        const char *name = k ? mzi_arena_text(&graph->arena, "%s:%d", node->name, k) : node->name;
-        int32_t id = mzi_graph_add_value(graph, name ? name : "", MZI_VALUE_TEMP, view->out[k]);
+        const char *name =
+            k ? named(graph, mzi_arena_text(&graph->arena, "%s:%d", node->name, k)) : node->name;
+        int32_t id = mzi_graph_add_value(graph, name, MZI_VALUE_TEMP, view->out[k]);
         if (!id)
             return (mezzo_value){0};
         graph->values[id].producer = graph->node_count;

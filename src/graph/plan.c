@@ -37,6 +37,8 @@ static mezzo_status make(mzi_plan *plan, const char *recipe, bool strict) {
     mzi_hash_numerics(plan->graph, recipe, plan->numerics_hash);
     MZI_TRY(mzi_pass_layout(plan->graph, plan->target));
     MZI_TRY(lower_all(plan));
+    if (plan->graph->arena.exhausted)
+        return mzi_out_of_memory(plan->graph->ctx, 0, "the names of a plan");
     MZI_TRY(choose_all(plan, strict));
     MZI_TRY(mzi_pass_memory(plan));
     mzi_hash_execution(plan);

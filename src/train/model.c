@@ -121,6 +121,8 @@ static mezzo_status build(mezzo_model *model, mezzo_graph *graph) {
     if (graph->entry == MEZZO_ENTRY_TRAIN)
         MZI_TRY(mzi_differentiate(graph));
     MZI_TRY(mzi_pass_autocast(graph, &model->precision));
+    if (graph->arena.exhausted)
+        return mzi_out_of_memory(model->ctx, 0, "the names of a graph");
     return mzi_model_register(model, graph);
 }
 

@@ -55,6 +55,8 @@ static inline void node_run(const node_values *n, const mzi_plan *plan, int32_t 
     double **memory = calloc((size_t)graph->value_count, sizeof *memory);
     for (int k = 0; k < n->node->in_count; k++) {
         int64_t count = node_count(graph, n->node->in[k]);
+        if (memory[n->node->in[k]]) /* used twice */
+            continue;
         memory[n->node->in[k]] = calloc((size_t)count + 1, sizeof(double));
         for (int64_t i = 0; i < count; i++) {
             double x = node_in(n, k, i);

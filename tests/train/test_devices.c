@@ -72,8 +72,8 @@ static const network networks[] = {
     {2, 9, 9, 3, "C3,3,1,1 a4,3,2 r m2,2,1"},
     /* As in examples/fashion-cnn.yaml. */
     {2, 28, 28, 1, "c32,3,1,1 n r m2,2,0"},
-    {1, 14, 14, 32, "c64,3,1,1 n r m2,2,0"},
-    {2, 7, 7, 64, "c64,3,1,1 n r"},
+    {1, 14, 14, 32, "c64,3,1,1 r m2,2,0"},
+    {1, 7, 7, 64, "c64,3,1,1 r"},
     /* Perceptrons: matrix rows in chunks of 16 to 64. */
     {13, 1, 1, 20, "L16 r L8 r"},
     {17, 1, 1, 33, "l31 g l7"},
@@ -87,6 +87,10 @@ static const network networks[] = {
     {128, 1, 1, 16, "L32 r L16 r"},
     {31, 3, 3, 2, "l70 n r d L33 g"},
     {4, 1, 1, 512, "L16 r"},
+    /* Square weights: their packed forms for forward and backward differ by a transpose alone. */
+    {17, 1, 1, 16, "L16 r l16 g L16 r"},
+    {33, 1, 1, 64, "L64 r L64 r"},
+    {9, 1, 1, 4, "l4 l4 r"},
     {16, 1, 1, 4, "L300 r L2 r"},
     /* Other losses. */
     {13, 4, 4, 2, "C3,3,1,1 g * $"},

@@ -120,10 +120,8 @@ static attempt try_all(mezzo_ctx *ctx, const net_batch *batch) {
     attempt a = {.status = MEZZO_OK};
     mezzo_step_result result;
     const mezzo_override overrides[] = {{"conv2", MEZZO_F32}, {"head", MEZZO_F32}};
-    const mezzo_model_config config = {.build = net_build,
-                                       .user = &n,
-                                       .seed = 3,
-                                       .precision = {MEZZO_BF16, overrides, 2, false}};
+    const mezzo_model_config config = {
+        .build = net_build, .user = &n, .seed = 3, .precision = {MEZZO_BF16, overrides, 2, false}};
     const mezzo_trainer_config trainer = net_trainer_config();
     const mezzo_binding inputs[] = {{"x", batch->x, sizeof batch->x},
                                     {"labels", batch->labels, sizeof batch->labels}};
@@ -223,7 +221,8 @@ static void test_context_without_memory(void **state) {
     assert_true(points >= 2);
 }
 
-/* A trainer that cannot be made leaves a model that still evaluates, and can get another trainer. */
+/* A trainer that cannot be made leaves a model that still evaluates, and can get another trainer.
+ */
 static void test_model_survives_its_trainer(void **state) {
     (void)state;
     static net_batch batch;
@@ -239,8 +238,8 @@ static void test_model_survives_its_trainer(void **state) {
     assert_int_equal(make_ctx(&c, &ctx, NULL), MEZZO_OK);
     mezzo_model *model = net_model(ctx, &n, MEZZO_F32);
     NET_OK(ctx, mezzo_model_evaluate(model, inputs, 2));
-    NET_OK(ctx, mezzo_model_output(model, MEZZO_ENTRY_EVAL, "logits", before,
-                                   NET_BATCH * NET_CLASSES));
+    NET_OK(ctx,
+           mezzo_model_output(model, MEZZO_ENTRY_EVAL, "logits", before, NET_BATCH * NET_CLASSES));
     for (int64_t k = 1;; k++) {
         c.fail_at = c.calls + k;
         c.failures = 0;
@@ -255,8 +254,8 @@ static void test_model_survives_its_trainer(void **state) {
         assert_null(trainer);
     }
     NET_OK(ctx, mezzo_model_evaluate(model, inputs, 2));
-    NET_OK(ctx, mezzo_model_output(model, MEZZO_ENTRY_EVAL, "logits", after,
-                                   NET_BATCH * NET_CLASSES));
+    NET_OK(ctx,
+           mezzo_model_output(model, MEZZO_ENTRY_EVAL, "logits", after, NET_BATCH * NET_CLASSES));
     assert_memory_equal(before, after, sizeof before);
     assert_false(net_step(ctx, trainer, &batch).skipped);
     mezzo_trainer_destroy(trainer);

@@ -175,6 +175,49 @@ static void test_overflow_is_skipped_bit_for_bit(void **state) {
     bench_end(b);
 }
 
+/* The ledger has every skip, newest first, up to its size; what it says is what the step said. */
+static void test_ledger(void **state) {
+    (void)state;
+    static net_batch batch;
+    mezzo_skip skip;
+    mezzo_step_result last = {0};
+    mezzo_trainer_config config = overflow_config();
+    config.scaler.init = 0x1p30f;
+    bench *b = bench_make(MEZZO_F16, (net){0}, &config);
+    assert_false(mezzo_trainer_skip(b->trainer, 0, &skip));
+    net_fill(&batch, 0);
+    for (int s = 0; s < 40; s++) {
+        mezzo_step_result r = net_step(b->ctx, b->trainer, &batch);
+        if (!r.skipped)
+            continue;
+        assert_true(mezzo_trainer_skip(b->trainer, 0, &skip));
+        assert_int_equal(skip.attempt, r.attempt);
+        assert_int_equal(skip.step, r.step);
+        assert_int_equal(skip.reason, MEZZO_SKIP_GRADIENT);
+        assert_true(skip.loss_scale == r.loss_scale);
+        assert_string_equal(skip.where, r.where);
+        if (last.skipped) {
+            assert_true(mezzo_trainer_skip(b->trainer, 1, &skip));
+            assert_int_equal(skip.attempt, last.attempt);
+        }
+        last = r;
+    }
+    int64_t skipped = mezzo_trainer_get_state(b->trainer).skipped;
+    assert_true(skipped >= 3);
+    assert_true(mezzo_trainer_skip(b->trainer, skipped - 1, &skip));
+    assert_false(mezzo_trainer_skip(b->trainer, skipped, &skip));
+    batch.x[0] = NAN;
+    for (int s = 0; s < MEZZO_LEDGER_MAX + 5; s++)
+        last = net_step(b->ctx, b->trainer, &batch);
+    assert_true(mezzo_trainer_skip(b->trainer, MEZZO_LEDGER_MAX - 1, &skip));
+    assert_int_equal(skip.attempt, last.attempt - MEZZO_LEDGER_MAX + 1);
+    assert_int_equal(skip.reason, MEZZO_SKIP_LOSS);
+    assert_null(skip.where);
+    assert_false(mezzo_trainer_skip(b->trainer, MEZZO_LEDGER_MAX, &skip));
+    assert_false(mezzo_trainer_skip(b->trainer, -1, &skip));
+    bench_end(b);
+}
+
 /* A skipped step leaves no trace in what follows: a run that skips its first steps and one that
  * begins with the scale they end at make the same weights. */
 static void test_skips_leave_no_trace(void **state) {
@@ -218,6 +261,28 @@ static void test_huge_norm_is_skipped(void **state) {
     assert_int_equal(r.reason, MEZZO_SKIP_NORM);
     assert_true(isfinite(r.grad_norm) && r.grad_norm >= 0x1p60);
     assert_string_equal(before, after);
+    bench_end(b);
+}
+
+/* A variance beyond FP32: the norm turns its channel into zeros, so that loss and gradients stay
+ * finite, and the running variance would be infinite for ever. */
+static void test_infinite_statistic_is_skipped(void **state) {
+    (void)state;
+    static net_batch batch;
+    static snapshot before, after;
+    mezzo_trainer_config config = net_trainer_config();
+    bench *b = bench_make(MEZZO_F32, (net){0}, &config);
+    net_fill(&batch, 0);
+    batch.x[17 * NET_PIXELS + 55] = 1e25f;
+    take(b, &before, -1);
+    mezzo_step_result r = net_step(b->ctx, b->trainer, &batch);
+    take(b, &after, -1);
+    assert_true(isfinite(r.loss) != 0);
+    assert_true(r.skipped);
+    assert_int_equal(r.reason, MEZZO_SKIP_STATISTIC);
+    assert_non_null(r.where);
+    assert_string_equal(r.where, "norm1.running_var");
+    assert_true(same(&before, &after));
     bench_end(b);
 }
 
@@ -397,8 +462,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f16_underflows_unscaled_and_learns_scaled),
         cmocka_unit_test(test_overflow_is_skipped_bit_for_bit),
+        cmocka_unit_test(test_ledger),
         cmocka_unit_test(test_skips_leave_no_trace),
         cmocka_unit_test(test_huge_norm_is_skipped),
+        cmocka_unit_test(test_infinite_statistic_is_skipped),
         cmocka_unit_test(test_bad_numbers_in_the_data),
         cmocka_unit_test(test_static_and_none_never_move),
         cmocka_unit_test(test_scaling_is_exact),
