@@ -1,12 +1,10 @@
 /* The same elements under another shape: no work, no memory of its own. */
 #include "graph/graph.h"
+#include "graph/ops/shape_attrs.h"
 #include "mezzo/ops.h"
 
-/* attrs.i holds the rank, then the dimensions. */
 static mezzo_status infer(const mezzo_op_use *use) {
-    mezzo_shape shape = {.rank = (int32_t)use->attrs->i[0]};
-    for (int d = 0; d < shape.rank && d < MEZZO_RANK_MAX; d++)
-        shape.dim[d] = use->attrs->i[1 + d];
+    mezzo_shape shape = mzi_shape_of_attrs(use->attrs);
     if (mezzo_shape_count(shape) != mezzo_shape_count(use->in[0].shape))
         return mezzo_op_fail(
             use, MEZZO_INVALID_ARGUMENT, "%lld elements do not make a shape of %lld",
@@ -16,9 +14,7 @@ static mezzo_status infer(const mezzo_op_use *use) {
 }
 
 static mezzo_value reshape(mezzo_graph *graph, const char *name, mezzo_value x, mezzo_shape shape) {
-    mezzo_attrs attrs = {.i = {shape.rank}};
-    for (int d = 0; d < shape.rank && d < MEZZO_RANK_MAX; d++)
-        attrs.i[1 + d] = shape.dim[d];
+    mezzo_attrs attrs = mzi_attrs_of_shape(shape);
     return mezzo_apply(graph, &mzi_op_reshape, name, &x, 1, &attrs, NULL);
 }
 
@@ -33,7 +29,7 @@ static const mezzo_op_case cases[] = {{.in = {{3, {2, 3, 4}}}, .attrs = {.i = {2
 
 const mezzo_op_def mzi_op_reshape = {.name = "reshape",
                                      .help = "y = x under another shape",
-                                     .ints = "rank dim0 dim1 dim2 dim3 dim4 dim5",
+                                     .ints = MZI_SHAPE_INTS,
                                      .in_min = 1,
                                      .in_max = 1,
                                      .out_count = 1,

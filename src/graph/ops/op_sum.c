@@ -1,6 +1,7 @@
 /* The sum of all elements, in FP32 over fixed chunks added in their order, and its gradient: one
  * scalar everywhere. */
 #include "graph/lower.h"
+#include "graph/ops/shape_attrs.h"
 #include "mezzo/ops.h"
 
 static mezzo_status infer_sum(const mezzo_op_use *use) {
@@ -8,12 +9,8 @@ static mezzo_status infer_sum(const mezzo_op_use *use) {
     return MEZZO_OK;
 }
 
-/* attrs.i holds the rank, then the dimensions. */
 static mezzo_status infer_broadcast(const mezzo_op_use *use) {
-    mezzo_shape shape = {.rank = (int32_t)use->attrs->i[0]};
-    for (int d = 0; d < shape.rank && d < MEZZO_RANK_MAX; d++)
-        shape.dim[d] = use->attrs->i[1 + d];
-    use->out[0] = (mezzo_tensor){MEZZO_F32, shape};
+    use->out[0] = (mezzo_tensor){MEZZO_F32, mzi_shape_of_attrs(use->attrs)};
     return MEZZO_OK;
 }
 
@@ -40,10 +37,7 @@ static double flops_sum(const mezzo_op_use *use) {
 }
 
 static mezzo_status gradient_sum(const mezzo_op_gradient *use) {
-    mezzo_shape x = mezzo_value_shape(use->graph, use->in[0]);
-    mezzo_attrs attrs = {.i = {x.rank}};
-    for (int d = 0; d < x.rank; d++)
-        attrs.i[1 + d] = x.dim[d];
+    mezzo_attrs attrs = mzi_attrs_of_shape(mezzo_value_shape(use->graph, use->in[0]));
     use->din[0] = mezzo_apply(use->graph, &mzi_op_broadcast, "dx", use->dout, 1, &attrs, NULL);
     return MEZZO_OK;
 }
@@ -72,7 +66,7 @@ const mezzo_op_def mzi_op_sum = {.name = "sum",
 
 const mezzo_op_def mzi_op_broadcast = {.name = "broadcast",
                                        .help = "y = the scalar x everywhere",
-                                       .ints = "rank dim0 dim1 dim2 dim3 dim4 dim5",
+                                       .ints = MZI_SHAPE_INTS,
                                        .in_min = 1,
                                        .in_max = 1,
                                        .out_count = 1,
