@@ -3,9 +3,9 @@
 # shellcheck source=scripts/lib/venv.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/venv.sh"
 
-venv safetensors safetensors==0.4.5
+version=0.8.0
+venv safetensors "safetensors==$version"
 build
-{
-    printf '# Tensor files against safetensors 0.4.5\n\n'
-    "$PYTHON" tests/full/safetensors_peer.py build/libmezzo.so
-} | tee tests/full/results/safetensors.md
+said=$("$PYTHON" tests/full/safetensors_peer.py build/libmezzo.so)
+printf '# Tensor files against safetensors %s\n\n%s\n' "$version" "$said" |
+    tee tests/full/results/safetensors.md

@@ -36,6 +36,7 @@ STRICTER = {
     "a character that no header needs": "has no place in a header",
     "nesting or number of values": "nested too deep",
     "not a space behind the last brace": "must start with { and end with }",
+    "a key twice": "duplicate object key",
     "NUL in a text": "u0000",
     "NUL in a key": "NUL byte",
     "number beyond 63 bits": "too big integer",
