@@ -93,7 +93,7 @@ load common
 }
 
 @test "colours on a terminal only, and not with NO_COLOR" {
-    command -v script >/dev/null || skip "no script (bsdutils)"
+    script -qec true /dev/null >/dev/null || skip "no terminal to be had (script, /dev/pts)"
     escape=$'\033'
     TERM=xterm run -2 script -qec "$MEZZO trian" /dev/null
     [[ "$output" == *"${escape}["* ]]

@@ -8,11 +8,12 @@ clang                libFuzzer's compiler
 libclang-rt-14-dev   libFuzzer itself
 "
 cmake --preset fuzz --log-level=NOTICE
-cmake --build build/fuzz --parallel "$(nproc)"
+targets=$(basename --suffix=.c tests/fuzz/fuzz_*.c)
+# shellcheck disable=SC2086 # a list of names
+cmake --build build/fuzz --parallel "$(nproc)" --target $targets
 
 found=""
-for source in tests/fuzz/fuzz_*.c; do
-    target=$(basename "$source" .c)
+for target in $targets; do
     mkdir -p "build/fuzz/corpus/$target"
     say "$target"
     "build/fuzz/tests/$target" -max_total_time="${FUZZ_SECONDS:-600}" -max_len=4096 -timeout=1 \

@@ -3,7 +3,8 @@
  * what they are.
  *
  *   curve     20 AdamW steps: each loss differs by at most 1e-4 of itself in FP32, 1e-2 in BF16
- *   gradient  |g - g64| / |g64| of each parameter is at most 1.5 times PyTorch's with channels last
+ *   gradient  |g - g64| / |g64| of each parameter is at most 1.5 times PyTorch's, with channels
+ * last and with channels first
  *
  * g64 is made here, in FP64 on the device `ref`.  That its norms are those of PyTorch in FP64 says
  * that both distances are measured from the same point.  Distances are root mean squares over the
@@ -31,11 +32,7 @@ enum {
 };
 
 static const double NOISE = 0.5; /* beside blobs of height 1 */
-static const double CURVE_F32 = 1e-4, CURVE_BF16 = 1e-2, GRADIENT_SAME = 1.5;
-/* With AVX-512 and channels first, the error of oneDNN's FP32 convolutions is the same for 32 and
- * for 64 channels; with channels last it is 1.4 and 2.0 times that, as if all taps of all channels
- * went into one sum and not those of 16 channels at a time: sqrt(32/16) and sqrt(64/16). */
-static const double GRADIENT_OTHER = 2.0;
+static const double CURVE_F32 = 1e-4, CURVE_BF16 = 1e-2, GRADIENT = 1.5;
 /* Both sum at most 1e5 products of either sign, in another order: 2^-53 sqrt(1e5) = 4e-14 of the
  * sum of their sizes, some 1e3 times the sum itself; and that through a dozen layers. */
 static const double SAME_NORM = 1e-9;
@@ -335,6 +332,8 @@ static void compare_gradients(const fixture *f, mezzo_dtype compute, const char 
     const json_t *tensors = peer_at(f, "gradient", "tensors");
     double squares[PARAM_MAX] = {0};
     int far = 0;
+    /* PyTorch's figures are from a CPU with AVX-512, whose channels-first kernels sum in blocks. */
+    bool like = compute != MEZZO_F32 || mezzo_ctx_isa(f->ctx) >= MEZZO_ISA_AVX512;
     mean_squares(f, compute, squares);
     print_message("  %s: |g - g64| / |g64|; over PyTorch's, channels last and channels first\n",
                   mezzo_dtype_name(compute));
@@ -342,7 +341,7 @@ static void compare_gradients(const fixture *f, mezzo_dtype compute, const char 
         const json_t *peer = json_array_get(tensors, at);
         double ours = sqrt(squares[at]);
         double ratios[] = {ours / peer_number(peer, same), ours / peer_number(peer, other)};
-        bool near = ratios[0] <= GRADIENT_SAME && ratios[1] <= GRADIENT_OTHER;
+        bool near = ratios[0] <= GRADIENT && (!like || ratios[1] <= GRADIENT);
         print_message("    %-13s %.2e  %.2f  %.2f%s\n",
                       json_string_value(json_object_get(peer, "name")), ours, ratios[0], ratios[1],
                       near ? "" : "  too far");

@@ -1,9 +1,11 @@
 /* Prepared calls: primitives for whole chunks and for the last, shorter one, with the memory
  * objects and the workspace of each worker.
  *
- *   workspace of a worker:  | scratchpad | port 0 as FP32 | port 1 | ... | packed result |
+ * workspace of a worker:  | scratchpad | port 0 as FP32 or in blocks | port 1 | ... | packed result
+ * |
  *
- * Parts for ports that need no conversion take no bytes.  Nothing is allocated in a run. */
+ * Parts for ports that are read and written as they are take no bytes.  Nothing is allocated in a
+ * run. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -14,7 +16,8 @@ typedef struct worker_state {
     dnnl_stream_t stream;
     dnnl_memory_t memory[2][MZI_PORT_MAX]; /* of the primitive for whole chunks, and for the last */
     dnnl_memory_t scratchpad[2];
-    dnnl_memory_t plain; /* row-major end of the reorder */
+    dnnl_memory_t operand[2][MZI_PORT_MAX]; /* of blocked ports, as it is outside */
+    dnnl_memory_t plain;                    /* row-major end of the reorder */
     dnnl_memory_t blocked;
 } worker_state;
 
@@ -63,29 +66,17 @@ static mezzo_status make_worker(mzi_dnnl_call *c, worker_state *w) {
     for (int p = 0; p < 2; p++) {
         if (!c->primitives[p].handle)
             continue;
-        for (int k = 0; k < c->port_count; k++)
+        for (int k = 0; k < c->port_count; k++) {
             MZI_TRY(make_memory(dnnl, &c->primitives[p].md[k], &w->memory[p][k]));
+            if (c->ports[k].blocked)
+                MZI_TRY(make_memory(dnnl, &c->primitives[p].plain[k], &w->operand[p][k]));
+        }
         MZI_TRY(make_memory(dnnl, &c->primitives[p].scratchpad, &w->scratchpad[p]));
     }
     if (c->reorder) {
         MZI_TRY(make_memory(dnnl, &c->plain_md, &w->plain));
         MZI_TRY(make_memory(dnnl, &c->blocked_md, &w->blocked));
     }
-    return MEZZO_OK;
-}
-
-static mezzo_status make_reorder(mzi_dnnl_call *c, const dnnl_memory_desc_t *from,
-                                 const dnnl_memory_desc_t *to) {
-    dnnl_primitive_desc_t desc;
-    int threads = mzi_dnnl_enter();
-    dnnl_status_t status =
-        dnnl_reorder_primitive_desc_create(&desc, from, c->dnnl->engine, to, c->dnnl->engine, NULL);
-    if (status == dnnl_success) {
-        status = dnnl_primitive_create(&c->reorder, desc);
-        dnnl_primitive_desc_destroy(desc);
-    }
-    mzi_dnnl_leave(threads);
-    MZI_DNNL_TRY(c->dnnl, status);
     return MEZZO_OK;
 }
 
@@ -104,7 +95,9 @@ static uint64_t plan_workspace(mzi_dnnl_call *c) {
     }
     for (int k = 0; k < c->port_count; k++) {
         c->port_offset[k] = bytes;
-        if (c->ports[k].convert && !c->ports[k].packed)
+        if (c->ports[k].blocked)
+            bytes += round_up(dnnl_memory_desc_get_size(&c->primitives[0].md[k]));
+        else if (c->ports[k].convert && !c->ports[k].packed)
             bytes += round_up((uint64_t)chunk_elements(&c->ports[k], c->grain) * sizeof(float));
     }
     c->result_offset = bytes;
@@ -128,7 +121,7 @@ static mezzo_status prepare_compute(mzi_dnnl_call *c, const mzi_call *call) {
         MZI_TRY(mzi_dnnl_plain_weights(dnnl, call, dnnl_f32, &c->plain_md));
         c->blocked_md = c->primitives[0].md[2];
         c->plain_elements = c->ports[2].whole_elements;
-        MZI_TRY(make_reorder(c, &c->blocked_md, &c->plain_md));
+        MZI_TRY(mzi_dnnl_make_reorder(dnnl, &c->blocked_md, &c->plain_md, &c->reorder));
     }
     return MEZZO_OK;
 }
@@ -160,7 +153,7 @@ static mezzo_status prepare_pack(mzi_dnnl_call *c, const mzi_call *call) {
     c->ports[0].packed = false;
     c->grain = 1;
     c->port_count = 1;
-    return make_reorder(c, &c->plain_md, &c->blocked_md);
+    return mzi_dnnl_make_reorder(c->dnnl, &c->plain_md, &c->blocked_md, &c->reorder);
 }
 
 mezzo_status mzi_dnnl_layout(mzi_dnnl *dnnl, const mzi_call *call, int operand, mzi_layout *out) {
@@ -233,8 +226,10 @@ void mzi_dnnl_release(mzi_dnnl_call *c) {
     for (int w = 0; w < c->dnnl->workers; w++) {
         worker_state *s = &c->workers[w];
         for (int p = 0; p < 2; p++) {
-            for (int k = 0; k < MZI_PORT_MAX; k++)
+            for (int k = 0; k < MZI_PORT_MAX; k++) {
                 destroy_memory(s->memory[p][k]);
+                destroy_memory(s->operand[p][k]);
+            }
             destroy_memory(s->scratchpad[p]);
         }
         destroy_memory(s->plain);
@@ -314,6 +309,16 @@ static void run_pack(const mzi_dnnl_call *c, worker_state *w, const mzk_args *ar
     run_reorder(c, w, from, args->out[0]);
 }
 
+/* A chunk of a blocked port from the operand's layout to the primitive's, or back. */
+static void move_chunk(const mzi_dnnl_call *c, worker_state *w, int which, int k, void *operand) {
+    dnnl_memory_t outside = w->operand[which][k], inside = w->memory[which][k];
+    bool back = c->ports[k].is_out;
+    dnnl_memory_set_data_handle(outside, operand);
+    const dnnl_exec_arg_t exec[] = {{DNNL_ARG_FROM, back ? inside : outside},
+                                    {DNNL_ARG_TO, back ? outside : inside}};
+    execute(c, w, c->primitives[which].reorder[k], 2, exec);
+}
+
 static void run_compute(const mzi_dnnl_call *c, worker_state *w, const mzk_args *args,
                         unsigned char *scratch, int64_t begin, int64_t rows) {
     int which = rows == c->primitives[0].rows ? 0 : 1;
@@ -324,6 +329,11 @@ static void run_compute(const mzi_dnnl_call *c, worker_state *w, const mzk_args 
         unsigned char *at = operand_of(args, port, begin);
         if (dw && port->is_out) {
             at = scratch + c->result_offset;
+        } else if (port->blocked) {
+            dnnl_memory_set_data_handle(w->memory[which][k], scratch + c->port_offset[k]);
+            if (!port->is_out)
+                move_chunk(c, w, which, k, at);
+            at = scratch + c->port_offset[k];
         } else if (port->convert && !port->packed) {
             float *compact = (float *)(void *)(scratch + c->port_offset[k]);
             if (!port->is_out)
@@ -342,7 +352,9 @@ static void run_compute(const mzi_dnnl_call *c, worker_state *w, const mzk_args 
         return;
     }
     for (int k = 0; k < c->port_count; k++)
-        if (c->ports[k].is_out && c->ports[k].convert)
+        if (c->ports[k].is_out && c->ports[k].blocked)
+            move_chunk(c, w, which, k, operand_of(args, &c->ports[k], begin));
+        else if (c->ports[k].is_out && c->ports[k].convert)
             convert_chunk(c, &c->ports[k], operand_of(args, &c->ports[k], begin),
                           (float *)(void *)(scratch + c->port_offset[k]), rows);
 }

@@ -66,6 +66,7 @@ mezzo_status mzi_dnnl_create(mzi_dnnl **out, mezzo_ctx *ctx, mezzo_isa isa, int 
     dnnl->workers = workers;
     dnnl->has_bf16 = isa >= MEZZO_ISA_AVX512_BF16 &&
                      dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
+    dnnl->sums_in_blocks = isa >= MEZZO_ISA_AVX512;
     dnnl->cast = mzk_pick(MZK_cast, isa)->fn;
     dnnl_status_t status = dnnl_engine_create(&dnnl->engine, dnnl_cpu, 0);
     if (status != dnnl_success) {

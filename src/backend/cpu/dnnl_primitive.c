@@ -73,6 +73,16 @@ static int conv_ports(const mzi_call *call, mzi_port *ports) {
     return 4;
 }
 
+/* In FP32, with AVX-512, the activations of a convolution are brought into blocks of 16 channels:
+ * oneDNN then sums a block at a time, and with 64 channels the error is half of that of its
+ * channels-last kernels, which keep one sum over all taps and channels (docs/decisions/0009). */
+static bool sums_in_blocks(const mzi_dnnl *dnnl, const mzi_call *call, const mzi_port *ports) {
+    const mzk_conv_params *p = &call->p.conv;
+    return dnnl->sums_in_blocks && (call->family == MZK_conv || call->family == MZK_conv_dx) &&
+           ports[0].dtype == MEZZO_F32 && ports[2].dtype == MEZZO_F32 && p->Ci % 16 == 0 &&
+           p->Co % 16 == 0;
+}
+
 int mzi_dnnl_ports(const mzi_dnnl *dnnl, const mzi_call *call, mzi_port ports[MZI_PORT_MAX]) {
     int count = call->family == MZK_matmul ? matmul_ports(call, ports) : conv_ports(call, ports);
     for (int k = 0; k < count; k++) {
@@ -82,6 +92,7 @@ int mzi_dnnl_ports(const mzi_dnnl *dnnl, const mzi_call *call, mzi_port ports[MZ
         ports[k].packed = operand->layout != 0 || ports[k].arg == DNNL_ARG_DIFF_WEIGHTS;
         ports[k].convert = needs_conversion(dnnl, operand->dtype);
     }
+    ports[0].blocked = ports[2].blocked = sums_in_blocks(dnnl, call, ports);
     return count;
 }
 
@@ -92,9 +103,9 @@ static dnnl_status_t strided(dnnl_memory_desc_t *md, dnnl_data_type_t type, int6
 }
 
 static dnnl_status_t image(dnnl_memory_desc_t *md, dnnl_data_type_t type, int64_t B, int64_t C,
-                           int64_t H, int64_t W) {
+                           int64_t H, int64_t W, dnnl_format_tag_t tag) {
     const dnnl_dims_t dims = {B, C, H, W};
-    return dnnl_memory_desc_init_by_tag(md, 4, dims, type, dnnl_nhwc);
+    return dnnl_memory_desc_init_by_tag(md, 4, dims, type, tag);
 }
 
 static dnnl_status_t vector(dnnl_memory_desc_t *md, int64_t n, int rank) {
@@ -176,8 +187,9 @@ static mezzo_status conv_operands(mzi_dnnl *dnnl, const mzi_call *call, const mz
     dnnl_data_type_t in = data_type(&ports[0]), result = data_type(&ports[2]);
     dnnl_data_type_t x = call->family == MZK_conv_dx ? result : in;
     dnnl_data_type_t y = call->family == MZK_conv ? result : in;
-    MZI_DNNL_TRY(dnnl, image(&out->src, x, rows, p->Ci, p->H, p->W));
-    MZI_DNNL_TRY(dnnl, image(&out->dst, y, rows, p->Co, p->OH, p->OW));
+    dnnl_format_tag_t tag = ports[0].blocked ? dnnl_nChw16c : dnnl_nhwc;
+    MZI_DNNL_TRY(dnnl, image(&out->src, x, rows, p->Ci, p->H, p->W, tag));
+    MZI_DNNL_TRY(dnnl, image(&out->dst, y, rows, p->Co, p->OH, p->OW, tag));
     MZI_TRY(weights_desc(dnnl, call, &ports[dw ? 2 : 1], weights, &out->weights));
     MZI_DNNL_TRY(dnnl, vector(&out->bias, p->Co, 1));
     out->strides[0] = out->strides[1] = p->stride;
@@ -249,6 +261,37 @@ static dnnl_query_t query_of(int arg) {
     }
 }
 
+mezzo_status mzi_dnnl_make_reorder(mzi_dnnl *dnnl, const dnnl_memory_desc_t *from,
+                                   const dnnl_memory_desc_t *to, dnnl_primitive_t *out) {
+    dnnl_primitive_desc_t desc;
+    int threads = mzi_dnnl_enter();
+    dnnl_status_t status =
+        dnnl_reorder_primitive_desc_create(&desc, from, dnnl->engine, to, dnnl->engine, NULL);
+    if (status == dnnl_success) {
+        status = dnnl_primitive_create(out, desc);
+        dnnl_primitive_desc_destroy(desc);
+    }
+    mzi_dnnl_leave(threads);
+    MZI_DNNL_TRY(dnnl, status);
+    return MEZZO_OK;
+}
+
+/* The ways in and out of the blocked layout. */
+static mezzo_status make_reorders(mzi_dnnl *dnnl, const mzi_port *ports, int count,
+                                  mzi_primitive *made) {
+    for (int k = 0; k < count; k++) {
+        const dnnl_memory_desc_t *md = &made->md[k];
+        if (!ports[k].blocked)
+            continue;
+        MZI_DNNL_TRY(dnnl, image(&made->plain[k], md->data_type, md->dims[0], md->dims[1],
+                                 md->dims[2], md->dims[3], dnnl_nhwc));
+        MZI_TRY(ports[k].is_out
+                    ? mzi_dnnl_make_reorder(dnnl, md, &made->plain[k], &made->reorder[k])
+                    : mzi_dnnl_make_reorder(dnnl, &made->plain[k], md, &made->reorder[k]));
+    }
+    return MEZZO_OK;
+}
+
 mezzo_status mzi_dnnl_make(mzi_dnnl *dnnl, const mzi_call *call, const mzi_port *ports, int count,
                            int64_t rows, const dnnl_memory_desc_t *weights, mzi_primitive *out) {
     dnnl_primitive_desc_t desc;
@@ -269,6 +312,10 @@ mezzo_status mzi_dnnl_make(mzi_dnnl *dnnl, const mzi_call *call, const mzi_port 
     }
     mzi_dnnl_leave(threads);
     if (status == MEZZO_OK)
+        status = make_reorders(dnnl, ports, count, &made);
+    if (status != MEZZO_OK)
+        mzi_dnnl_unmake(&made);
+    else
         *out = made;
     return status;
 }
@@ -276,5 +323,8 @@ mezzo_status mzi_dnnl_make(mzi_dnnl *dnnl, const mzi_call *call, const mzi_port 
 void mzi_dnnl_unmake(mzi_primitive *primitive) {
     if (primitive->handle)
         dnnl_primitive_destroy(primitive->handle);
+    for (int k = 0; k < MZI_PORT_MAX; k++)
+        if (primitive->reorder[k])
+            dnnl_primitive_destroy(primitive->reorder[k]);
     *primitive = (mzi_primitive){0};
 }

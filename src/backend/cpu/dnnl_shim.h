@@ -11,7 +11,8 @@ struct mzi_dnnl {
     mezzo_ctx *ctx;
     dnnl_engine_t engine;
     int workers;
-    bool has_bf16; /* native: otherwise BF16 is converted */
+    bool has_bf16;       /* native: otherwise BF16 is converted */
+    bool sums_in_blocks; /* FP32 convolutions in oneDNN's layout nChw16c: with AVX-512 */
     mzk_fn *cast;
     _Atomic int failure; /* a dnnl_status_t from inside a chunk */
 };
@@ -37,6 +38,7 @@ typedef struct mzi_port {
     mezzo_dtype dtype;    /* of the operand */
     bool convert;         /* through FP32 in the worker's workspace */
     bool packed;          /* in the primitive's own layout */
+    bool blocked;         /* brought into blocks of channels in the worker's workspace, and back */
     int64_t row_elements; /* elements from a row of the domain to the next; 0: the whole operand */
     /* A chunk is `blocks` runs of `run_row` x rows elements, `pitch` apart (1 run unless
      * transposed). */
@@ -54,8 +56,14 @@ typedef struct mzi_primitive {
     dnnl_primitive_t handle;
     dnnl_memory_desc_t md[MZI_PORT_MAX]; /* by port */
     dnnl_memory_desc_t scratchpad;
+    /* Of blocked ports: the operand as it is, and the way between the two. */
+    dnnl_memory_desc_t plain[MZI_PORT_MAX];
+    dnnl_primitive_t reorder[MZI_PORT_MAX];
 } mzi_primitive;
 
+/* A reorder between two layouts. */
+mezzo_status mzi_dnnl_make_reorder(mzi_dnnl *dnnl, const dnnl_memory_desc_t *from,
+                                   const dnnl_memory_desc_t *to, dnnl_primitive_t *out);
 /* The tensors of a call. */
 int mzi_dnnl_ports(const mzi_dnnl *dnnl, const mzi_call *call, mzi_port ports[MZI_PORT_MAX]);
 /* `weights`: a layout for the packed port, or null to let oneDNN choose. */
