@@ -6,21 +6,20 @@
 #include "signals.h"
 
 static int compare(session *s, const cli_options *options) {
-    size_t seeds = (size_t)options->seeds;
-    mezzo_summary *fp32 = calloc(2 * seeds, sizeof *fp32);
+    int seeds = (int)options->seeds;
+    mezzo_summary *fp32 = calloc(2 * (size_t)seeds, sizeof *fp32);
     if (!fp32) {
-        print_error("no memory for %zu summaries", 2 * seeds);
+        print_error("no memory for %d summaries", 2 * seeds);
         return EXIT_FAILED;
     }
     mezzo_summary *candidate = fp32 + seeds;
     mezzo_run_hooks hooks = progress_hooks(&s->progress);
     signals_catch();
-    mezzo_status status =
-        mezzo_run_compare(s->runner, s->config, &hooks, options->seeds, fp32, candidate);
+    mezzo_status status = mezzo_run_compare(s->runner, s->config, &hooks, seeds, fp32, candidate);
     progress_end(&s->progress);
     int code = report_status(s->ctx, status);
     if (status == MEZZO_OK)
-        code = print_comparison(s->ctx, options->seeds, fp32, candidate, options->json);
+        code = print_comparison(s->ctx, seeds, fp32, candidate, options->json);
     free(fp32);
     return code;
 }

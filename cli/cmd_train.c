@@ -28,8 +28,10 @@ const cli_command command_train = {
     .help = "train a model as CONFIG says",
     .details =
         "Trains a model into a run directory, and ends with a summary.  Ctrl-C, SIGTERM and\n"
-        "SIGUSR1 save the state and stop (exit 75); a second Ctrl-C stops at once.",
-    .groups = OPTIONS_CONFIG | OPTIONS_RUN | OPTIONS_JSON,
+        "SIGUSR1 save the state and stop (exit 75); a second Ctrl-C stops at once.  With "
+        "--weights,\n"
+        "training starts from the tensors of another run, and with a fresh optimizer.",
+    .groups = OPTIONS_CONFIG | OPTIONS_RUN | OPTIONS_START | OPTIONS_JSON,
     .words_max = 1,
     .run = run,
 };

@@ -25,7 +25,12 @@ typedef enum option_group {
     OPTIONS_SEEDS = 1 << 4,
     OPTIONS_WEIGHTS = 1 << 5,
     OPTIONS_PLAN = 1 << 6,
-    OPTIONS_SHOW = 1 << 7
+    OPTIONS_SHOW = 1 << 7,
+    OPTIONS_TOKENIZE = 1 << 8,
+    OPTIONS_SAMPLE = 1 << 9,
+    OPTIONS_START = 1 << 10,  /* weights to start from */
+    OPTIONS_FOLDER = 1 << 11, /* where to write a model */
+    OPTIONS_DTYPE = 1 << 12
 } option_group;
 
 typedef struct assignment {
@@ -41,8 +46,13 @@ typedef struct cli_options {
     assignment *assignments;      /* in the order of the line */
     int assignment_count;
     bool json, quiet, verbose, help, resolved;
-    int seeds;
+    int64_t seeds;
     const char *weights, *other;
+    const char *tokenizer, *train, *pattern, *save; /* of tokenize */
+    const char *out, *dtype;
+    const char *prompt, *prompt_file; /* of sample */
+    int64_t tokens, top_k;
+    double temperature, top_p;
 } cli_options;
 
 typedef struct cli_command {

@@ -17,13 +17,16 @@ static double step_time(const mezzo_summary *s) {
 static double speed(const mezzo_summary *s) {
     return s->samples_per_s;
 }
+static double tokens_speed(const mezzo_summary *s) {
+    return s->tokens_per_s;
+}
 static double planned(const mezzo_summary *s) {
     return (double)s->planned_bytes;
 }
 static double peak(const mezzo_summary *s) {
     return (double)s->peak_rss_bytes;
 }
-static double accuracy(const mezzo_summary *s) {
+static double quality(const mezzo_summary *s) {
     return s->eval_value;
 }
 static double eval_loss(const mezzo_summary *s) {
@@ -62,9 +65,10 @@ static const struct row {
     {"training time", train_time, format_time, TIMES_FASTER, true},
     {"step, median", step_time, format_milliseconds, TIMES_FASTER, true},
     {"samples/s", speed, format_count, TIMES, true},
+    {"tokens/s", tokens_speed, format_count, TIMES, true},
     {"memory, planned", planned, format_bytes, TIMES, false},
     {"memory, peak", peak, format_bytes, TIMES, false},
-    {"test accuracy", accuracy, format_fraction, DIFFERENCE, true},
+    {NULL, quality, format_fraction, DIFFERENCE, true}, /* the metric's name */
     {"test loss", eval_loss, format_fraction, DIFFERENCE, true},
 };
 
@@ -86,6 +90,7 @@ static statistics statistics_of(const mezzo_summary *runs, int count, figure_fn 
 static void print_row(const struct row *row, int seeds, const mezzo_summary *fp32,
                       const mezzo_summary *candidate) {
     char left[NUMBER_BYTES], right[NUMBER_BYTES], last[NUMBER_BYTES];
+    char metric[MEZZO_METRIC_BYTES], name[MEZZO_METRIC_BYTES + 8];
     statistics a = statistics_of(fp32, seeds, row->figure);
     statistics b = statistics_of(candidate, seeds, row->figure);
     if (row->relation == DIFFERENCE)
@@ -93,46 +98,53 @@ static void print_row(const struct row *row, int seeds, const mezzo_summary *fp3
     else
         snprintf(last, sizeof last, "%.2fx",
                  row->relation == TIMES ? b.mean / a.mean : a.mean / b.mean);
-    printf("%-16s %14s %14s %10s\n", row->name, row->format(left, a.mean),
-           row->format(right, b.mean), last);
+    if (row->figure == tokens_speed && a.mean == 0.0)
+        return;
+    snprintf(name, sizeof name, "%s%s", row->name ? "" : "test ",
+             row->name ? row->name : metric_label(metric, fp32));
+    printf("%-18s %14s %14s %10s\n", name, row->format(left, a.mean), row->format(right, b.mean),
+           last);
     if (seeds < 2 || !row->has_range)
         return;
     term t = term_of(stdout);
-    printf("%s%-16s %14s %14s%s\n", term_style(&t, STYLE_DIM), "  lowest", row->format(left, a.low),
+    printf("%s%-18s %14s %14s%s\n", term_style(&t, STYLE_DIM), "  lowest", row->format(left, a.low),
            row->format(right, b.low), term_style(&t, STYLE_PLAIN));
-    printf("%s%-16s %14s %14s%s\n", term_style(&t, STYLE_DIM), "  highest",
+    printf("%s%-18s %14s %14s%s\n", term_style(&t, STYLE_DIM), "  highest",
            row->format(left, a.high), row->format(right, b.high), term_style(&t, STYLE_PLAIN));
 }
 
 typedef struct verdict {
-    double speedup, difference, spread; /* accuracy: of the means; FP32's highest - lowest */
+    double speedup, difference, spread; /* quality: of the means; FP32's highest - lowest */
+    double relative;                    /* difference / FP32's mean                       */
     bool inside;
 } verdict;
 
 static verdict judge(int seeds, const mezzo_summary *fp32, const mezzo_summary *candidate) {
-    statistics a = statistics_of(fp32, seeds, accuracy);
-    statistics b = statistics_of(candidate, seeds, accuracy);
+    statistics a = statistics_of(fp32, seeds, quality);
+    statistics b = statistics_of(candidate, seeds, quality);
     verdict v = {.difference = b.mean - a.mean, .spread = a.high - a.low};
+    v.relative = v.difference / a.mean;
     v.speedup = statistics_of(fp32, seeds, train_time).mean /
                 statistics_of(candidate, seeds, train_time).mean;
     v.inside = fabs(v.difference) <= v.spread;
     return v;
 }
 
-static void print_verdict(const verdict *v, int seeds, const char *label) {
+static void print_verdict(const verdict *v, int seeds, const char *label, const char *metric) {
     term t = term_of(stdout);
     char difference[NUMBER_BYTES];
     format_difference(difference, v->difference);
     if (seeds < 2) {
-        printf("%s trains %.2f times as fast; accuracy differs by %s (--seeds 5 tells a "
+        printf("%s trains %.2f times as fast; %s differs by %s, %.2f %% (--seeds 5 tells a "
                "difference from noise)\n",
-               label, v->speedup, difference);
+               label, v->speedup, metric, difference, 100.0 * fabs(v->relative));
         return;
     }
-    printf("%s trains %.2f times as fast; the mean accuracy differs by %s, %s%s%s FP32's own "
+    printf("%s trains %.2f times as fast; the mean %s differs by %s, %s%s%s FP32's own "
            "spread over %d seeds, %.4f\n",
-           label, v->speedup, difference, term_style(&t, v->inside ? STYLE_GOOD : STYLE_WARNING),
-           v->inside ? "inside" : "outside", term_style(&t, STYLE_PLAIN), seeds, v->spread);
+           label, v->speedup, metric, difference,
+           term_style(&t, v->inside ? STYLE_GOOD : STYLE_WARNING), v->inside ? "inside" : "outside",
+           term_style(&t, STYLE_PLAIN), seeds, v->spread);
 }
 
 static void print_number(const char *name, double value) {
@@ -169,6 +181,7 @@ static int print_json(mezzo_ctx *ctx, const verdict *v, int seeds, const mezzo_s
     print_number("peak_memory_ratio", statistics_of(candidate, seeds, peak).mean /
                                           statistics_of(fp32, seeds, peak).mean);
     print_number("eval_difference", v->difference);
+    print_number("eval_relative", v->relative);
     print_number("fp32_spread", v->spread);
     if (seeds > 1)
         printf(",\"inside_spread\":%s", v->inside ? "true" : "false");
@@ -183,11 +196,12 @@ int print_comparison(mezzo_ctx *ctx, int seeds, const mezzo_summary *fp32,
         return print_json(ctx, &v, seeds, fp32, candidate);
     term t = term_of(stdout);
     const char *label = precision_label(candidate->precision);
-    printf("%s%-16s %14s %14s %10s%s\n", term_style(&t, STYLE_BOLD), seeds > 1 ? "means" : "",
+    char metric[MEZZO_METRIC_BYTES];
+    printf("%s%-18s %14s %14s %10s%s\n", term_style(&t, STYLE_BOLD), seeds > 1 ? "means" : "",
            precision_label(fp32->precision), label, "ratio", term_style(&t, STYLE_PLAIN));
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         print_row(&rows[i], seeds, fp32, candidate);
     putchar('\n');
-    print_verdict(&v, seeds, label);
+    print_verdict(&v, seeds, label, metric_label(metric, fp32));
     return EXIT_OK;
 }

@@ -1,14 +1,12 @@
 /* The options of the command line: one table. */
+#include <errno.h>
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "term.h"
-
-enum {
-    SEEDS_MAX = 1000
-};
 
 typedef enum option_kind {
     OPTION_FLAG,   /* sets the bool at `place`              */
@@ -17,7 +15,8 @@ typedef enum option_kind {
     OPTION_KEY,    /* sets `key` to VALUE                   */
     OPTION_TRUE,   /* sets `key` to true                    */
     OPTION_EPOCHS, /* sets `key`, and train.steps to 0, since that one goes first */
-    OPTION_SEEDS,
+    OPTION_INT,    /* sets the int64_t at `place`           */
+    OPTION_REAL,   /* sets the double at `place`            */
     OPTION_DEVICE
 } option_kind;
 
@@ -42,7 +41,7 @@ static const option table[] = {
     {OPTIONS_CONFIG, "epochs", 0, "N", OPTION_EPOCHS, 0, "train.epochs",
      "train this many epochs, whatever train.steps is"},
     {OPTIONS_CONFIG, "seed", 0, "N", OPTION_KEY, 0, "train.seed",
-     "of weights, order of samples and dropout"},
+     "of weights, order of samples, dropout and drawn tokens"},
     {OPTIONS_CONFIG, "device", 0, "NAME", OPTION_DEVICE, 0, NULL, "cpu or auto"},
     {OPTIONS_CONFIG, "threads", 0, "N", OPTION_KEY, 0, "train.threads", "workers, or auto"},
     {OPTIONS_CONFIG, "isa", 0, "NAME", OPTION_KEY, 0, "train.isa",
@@ -50,16 +49,42 @@ static const option table[] = {
     {OPTIONS_RUN, "run-dir", 0, "DIR", OPTION_KEY, 0, "run.dir", "directory of the run"},
     {OPTIONS_RUN, "overwrite", 0, NULL, OPTION_TRUE, 0, "run.overwrite",
      "use it although it holds a run"},
-    {OPTIONS_SEEDS, "seeds", 0, "N", OPTION_SEEDS, 0, NULL,
+    {OPTIONS_SEEDS, "seeds", 0, "N", OPTION_INT, AT(seeds), NULL,
      "repeat with N seeds each, from train.seed on"},
     {OPTIONS_WEIGHTS, "weights", 0, "PATH", OPTION_TEXT, AT(weights), NULL,
      "a safetensors file, or a run directory"},
+    {OPTIONS_START, "weights", 0, "PATH", OPTION_KEY, 0, "train.weights",
+     "start from a run directory, or from a safetensors file"},
+    {OPTIONS_DTYPE, "dtype", 0, "TYPE", OPTION_TEXT, AT(dtype), NULL,
+     "f32 (the default), bf16 or f16"},
+    {OPTIONS_FOLDER, "out", 0, "DIR", OPTION_TEXT, AT(out), NULL, "directory to write"},
+    {OPTIONS_SAMPLE, "prompt", 0, "TEXT", OPTION_TEXT, AT(prompt), NULL,
+     "what the sample goes on from; empty: the start of a text"},
+    {OPTIONS_SAMPLE, "prompt-file", 0, "FILE", OPTION_TEXT, AT(prompt_file), NULL,
+     "likewise, the text of a file"},
+    {OPTIONS_SAMPLE, "tokens", 0, "N", OPTION_INT, AT(tokens), NULL,
+     "tokens to draw at most (256)"},
+    {OPTIONS_SAMPLE, "temperature", 0, "X", OPTION_REAL, AT(temperature), NULL,
+     "divides the logits (1); 0: always the most probable token"},
+    {OPTIONS_SAMPLE, "top-k", 0, "K", OPTION_INT, AT(top_k), NULL,
+     "only the K most probable tokens (0: all)"},
+    {OPTIONS_SAMPLE, "top-p", 0, "P", OPTION_REAL, AT(top_p), NULL,
+     "only the most probable tokens that make up P of the probability (1: all)"},
     {OPTIONS_PLAN, "diff", 0, "OTHER", OPTION_TEXT, AT(other), NULL,
      "what differs from the plan of OTHER, a configuration"},
     {OPTIONS_PLAN, "strict", 0, NULL, OPTION_TRUE, 0, "precision.strict",
      "fail (exit 7) if a kernel would not compute in the type asked for"},
     {OPTIONS_SHOW, "resolved", 0, NULL, OPTION_FLAG, AT(resolved), NULL,
      "with the origin of each value"},
+    {OPTIONS_TOKENIZE, "tokenizer", 0, "NAME", OPTION_TEXT, AT(tokenizer), NULL,
+     "bytes (the default), or a vocab.bpe or tokenizer.json"},
+    {OPTIONS_TOKENIZE, "train", 0, "VOCAB", OPTION_TEXT, AT(train), NULL,
+     "learn a tokenizer of VOCAB tokens from FILE instead"},
+    {OPTIONS_TOKENIZE, "pattern", 0, "NAME", OPTION_TEXT, AT(pattern), NULL,
+     "gpt2 (the default) or gpt4: how --train cuts text into words"},
+    {OPTIONS_TOKENIZE, "save", 0, "PATH", OPTION_TEXT, AT(save), NULL,
+     "write the tokenizer, as tokenizer.json"},
+    {OPTIONS_TOKENIZE, "out", 0, "PATH", OPTION_TEXT, AT(out), NULL, "write the tokens"},
     {OPTIONS_JSON, "json", 0, NULL, OPTION_FLAG, AT(json), NULL, "the result as JSON"},
     {OPTIONS_ALWAYS, "quiet", 'q', NULL, OPTION_FLAG, AT(quiet), NULL,
      "no progress, and warnings only"},
@@ -69,6 +94,19 @@ static const option table[] = {
 #undef AT
 enum {
     OPTION_COUNT = sizeof table / sizeof table[0]
+};
+
+/* What OPTION_INT and OPTION_REAL take. */
+static const struct range {
+    const char *name;
+    double min, max;
+    const char *expected;
+} ranges[] = {
+    {"seeds", 1, 1000, "an integer from 1 to 1000"},
+    {"tokens", 1, 1e9, "an integer from 1 to 1000000000"},
+    {"temperature", 0, DBL_MAX, "a number from 0 on"},
+    {"top-k", 0, INT32_MAX, "an integer from 0 (all) on"},
+    {"top-p", DBL_TRUE_MIN, 1, "a number above 0 and at most 1"},
 };
 
 typedef struct parser {
@@ -114,14 +152,31 @@ static int add_assignment(cli_options *out, const char *key, const char *value,
     return EXIT_OK;
 }
 
-static int set_seeds(const parser *p, const char *value) {
+static const struct range *range_of(const option *o) {
+    const struct range *range = ranges;
+    while (strcmp(range->name, o->name) != 0)
+        range++;
+    return range;
+}
+
+/* `value` as a number in its range, which NaN is in none of. */
+static int set_number(const parser *p, const option *o, const char *value, void *place) {
+    const struct range *range = range_of(o);
+    bool whole = o->kind == OPTION_INT;
     char *end;
-    long seeds = strtol(value, &end, 10);
-    if (end == value || *end != '\0' || seeds < 1 || seeds > SEEDS_MAX) {
-        print_error("--seeds: expected an integer from 1 to %d, got \"%s\"", (int)SEEDS_MAX, value);
+    errno = 0;
+    long long integer = whole ? strtoll(value, &end, 10) : 0;
+    double number = whole ? (double)integer : strtod(value, &end);
+    bool overflow = whole && errno;
+    if (end == value || *end != '\0' || overflow ||
+        !(number >= range->min && number <= range->max)) {
+        print_error("--%s: expected %s, got \"%s\"", o->name, range->expected, value);
         return fail_usage(p);
     }
-    p->out->seeds = (int)seeds;
+    if (whole)
+        *(int64_t *)place = integer;
+    else
+        *(double *)place = number;
     return EXIT_OK;
 }
 
@@ -164,23 +219,31 @@ static int apply(const parser *p, const option *o, const char *value) {
         if (add_assignment(out, "train.steps", "0", origin_of(o)) != EXIT_OK)
             return EXIT_FAILED;
         return add_assignment(out, o->key, value, origin_of(o));
-    case OPTION_SEEDS:
-        return set_seeds(p, value);
+    case OPTION_INT:
+    case OPTION_REAL:
+        return set_number(p, o, value, place);
     case OPTION_DEVICE:
         return check_device(p, value);
     }
     return EXIT_FAILED;
 }
 
-/* The option that `text` ("steps" of "--steps=5", or "q" of "-q") names. */
-static const option *find_option(const char *text, size_t bytes, bool is_letter) {
+static bool is_taken(const parser *p, const option *o) {
+    return (o->group & (p->command->groups | OPTIONS_ALWAYS)) != 0;
+}
+
+/* The option that `text` ("steps" of "--steps=5", or "q" of "-q") names: of several, the one that
+ * the command takes. */
+static const option *find_option(const parser *p, const char *text, size_t bytes, bool is_letter) {
+    const option *found = NULL;
     for (int i = 0; i < OPTION_COUNT; i++) {
         const option *o = &table[i];
-        if (is_letter ? bytes == 1 && o->letter == text[0]
-                      : strlen(o->name) == bytes && memcmp(o->name, text, bytes) == 0)
-            return o;
+        bool named = is_letter ? bytes == 1 && o->letter == text[0]
+                               : strlen(o->name) == bytes && memcmp(o->name, text, bytes) == 0;
+        if (named && (!found || is_taken(p, o)))
+            found = o;
     }
-    return NULL;
+    return found;
 }
 
 static int parse_option(parser *p, const char *argument) {
@@ -188,7 +251,7 @@ static int parse_option(parser *p, const char *argument) {
     const char *text = argument + (is_letter ? 1 : 2);
     size_t bytes = strcspn(text, "=");
     const char *value = text[bytes] == '=' ? text + bytes + 1 : NULL;
-    const option *o = find_option(text, bytes, is_letter);
+    const option *o = find_option(p, text, bytes, is_letter);
     if (!o) {
         char name[32];
         snprintf(name, sizeof name, "%.*s", (int)bytes, text);
@@ -197,7 +260,7 @@ static int parse_option(parser *p, const char *argument) {
                     near ? near : "", near ? "?" : "");
         return fail_usage(p);
     }
-    if (!(o->group & (p->command->groups | OPTIONS_ALWAYS))) {
+    if (!is_taken(p, o)) {
         print_error("--%s is no option of %s", o->name, p->command->name);
         return fail_usage(p);
     }
@@ -227,7 +290,7 @@ static int add_word(const parser *p, const char *word) {
 }
 
 int options_parse(const cli_command *command, int count, char **arguments, cli_options *out) {
-    *out = (cli_options){.seeds = 1};
+    *out = (cli_options){.seeds = 1, .tokens = 256, .temperature = 1.0, .top_p = 1.0};
     /* An option gives two assignments at most. */
     out->assignments = calloc(2 * (size_t)count + 1, sizeof *out->assignments);
     if (!out->assignments) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "result.h"
 #include "signals.h"
 
 /* Often enough to look alive, and seldom enough to cost nothing. */
@@ -111,17 +112,17 @@ static void on_progress(void *user, const mezzo_progress *run) {
         print_line(run);
 }
 
-static void on_evaluated(void *user, const mezzo_progress *run, double eval_loss,
-                         double eval_value) {
+static void on_evaluated(void *user, const mezzo_progress *run, const mezzo_summary *s) {
     progress *p = user;
     if (p->quiet)
         return;
     clear(p);
     const term *t = &p->term;
-    fprintf(stderr, "%s%s%s  step %lld/%lld  epoch %.2f  %stest accuracy %.4f%s  test loss %.4f\n",
+    char metric[MEZZO_METRIC_BYTES];
+    fprintf(stderr, "%s%s%s  step %lld/%lld  epoch %.2f  %stest %s %.4f%s  test loss %.4f\n",
             term_style(t, STYLE_BOLD), label_of(run), term_style(t, STYLE_PLAIN),
             (long long)run->step, (long long)run->steps, run->epoch, term_style(t, STYLE_GOOD),
-            eval_value, term_style(t, STYLE_PLAIN), eval_loss);
+            metric_label(metric, s), s->eval_value, term_style(t, STYLE_PLAIN), s->eval_loss);
 }
 
 static bool on_stop(void *user) {

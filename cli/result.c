@@ -1,6 +1,7 @@
 /* The result of one run, for people or as JSON. */
 #include "result.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -12,6 +13,14 @@ const char *precision_label(mezzo_dtype dtype) {
     const char *label =
         dtype > MEZZO_DTYPE_NONE && dtype < MEZZO_DTYPE_COUNT ? labels[dtype] : NULL;
     return label ? label : mezzo_dtype_name(dtype);
+}
+
+const char *metric_label(char out[MEZZO_METRIC_BYTES], const mezzo_summary *summary) {
+    size_t i = 0;
+    for (; summary->eval_metric[i] != '\0'; i++)
+        out[i] = summary->eval_metric[i] == '_' ? ' ' : summary->eval_metric[i];
+    out[i] = '\0';
+    return out;
 }
 
 int print_text(mezzo_ctx *ctx, mezzo_status status, char *text) {
@@ -39,8 +48,10 @@ static void print_line(const char *name, const char *format, ...) {
 
 static void print_training(const mezzo_summary *s) {
     char first[NUMBER_BYTES], second[NUMBER_BYTES], third[NUMBER_BYTES];
-    print_line("speed", "%.1f ms a step (median), %s samples/s", s->step_ms_median,
-               format_count(first, s->samples_per_s));
+    bool tokens = s->tokens_per_s > 0.0;
+    print_line("speed", "%.1f ms a step (median), %s %s/s", s->step_ms_median,
+               format_count(first, tokens ? s->tokens_per_s : s->samples_per_s),
+               tokens ? "tokens" : "samples");
     print_line("loss", "%.4f in the first step, %.4f in the last", s->loss_first, s->loss_last);
     if (s->skipped_steps > 0)
         print_line("skipped", "%s of %s tries; the loss scale ended at %s",
@@ -56,10 +67,10 @@ int print_summary(mezzo_ctx *ctx, const mezzo_summary *s, bool json) {
         return print_text(ctx, status, text);
     }
     term t = term_of(stdout);
-    char first[NUMBER_BYTES], second[NUMBER_BYTES];
+    char first[NUMBER_BYTES], second[NUMBER_BYTES], metric[MEZZO_METRIC_BYTES];
     printf("%s%s: ", term_style(&t, STYLE_BOLD), precision_label(s->precision));
     if (s->eval_metric[0] != '\0')
-        printf("%s %.4f, loss %.4f", s->eval_metric, s->eval_value, s->eval_loss);
+        printf("%s %.4f, loss %.4f", metric_label(metric, s), s->eval_value, s->eval_loss);
     else
         printf("not evaluated");
     printf("%s", term_style(&t, STYLE_PLAIN));
@@ -69,6 +80,8 @@ int print_summary(mezzo_ctx *ctx, const mezzo_summary *s, bool json) {
     putchar('\n');
     if (s->steps > 0)
         print_training(s);
+    if (strncmp(s->eval_metric, "bits", 4) == 0)
+        print_line("text", "perplexity %.3f a token", exp(s->eval_loss));
     print_line("memory", "%s planned, %s at the peak",
                format_bytes(first, (double)s->planned_bytes),
                format_bytes(second, (double)s->peak_rss_bytes));

@@ -13,5 +13,7 @@ int print_comparison(mezzo_ctx *ctx, int seeds, const mezzo_summary *fp32,
 
 /* "FP32", "BF16" */
 const char *precision_label(mezzo_dtype dtype);
+/* "bits per byte" from "bits_per_byte" */
+const char *metric_label(char out[MEZZO_METRIC_BYTES], const mezzo_summary *summary);
 
 #endif

@@ -3,7 +3,7 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(mezzo_packages REQUIRED IMPORTED_TARGET yaml-0.1 jansson libsodium)
+pkg_check_modules(mezzo_packages REQUIRED IMPORTED_TARGET yaml-0.1 jansson libsodium libpcre2-8)
 
 add_library(mezzo_dependencies INTERFACE)
 target_link_libraries(mezzo_dependencies

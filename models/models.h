@@ -5,7 +5,8 @@
 #include <mezzo/models.h>
 #include <mezzo/ops.h>
 
-extern const mezzo_model_kind mzi_models_cnn, mzi_models_mlp;
+extern const mezzo_model_kind mzi_models_cnn, mzi_models_gpt2, mzi_models_mlp;
+extern const mezzo_hf_map mzi_models_gpt2_hf;
 
 /* model.activation */
 mezzo_value mzi_models_activation(mezzo_graph *graph, const mezzo_config *config, mezzo_value x);

@@ -138,6 +138,8 @@ def check_inventories(root):
 def files_of(root):
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not LEFT_OUT.match(f))
+        if pathlib.Path(folder) == pathlib.Path(root) and "data" in folders:
+            folders.remove("data")  # texts that scripts make
         for name in sorted(names):
             path = pathlib.Path(folder, name)
             if path.suffix in TEXT and name != ".git":

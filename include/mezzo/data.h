@@ -2,11 +2,13 @@
  *
  * A source gives samples by index; a loader turns them into batches in an order that is a pure
  * function of (seed, epoch, position), on a thread of its own, ahead of the step that needs them.
- * Position is a number of samples since the start: it is all there is to save and restore. */
+ * Position is a number of samples since the start: it is all there is to save and restore.  A
+ * sample is an image, or a window over a sequence of tokens. */
 #ifndef MEZZO_DATA_H
 #define MEZZO_DATA_H
 
 #include "mezzo/number.h"
+#include "mezzo/tokens.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -47,15 +49,17 @@ typedef struct mezzo_loader_config {
     int64_t batch;
     uint64_t seed;
     bool shuffle;      /* false: in order, one epoch, the last batch padded                    */
-    float mean, scale; /* a byte p becomes (p / 255 - mean) * scale, rounded once; scale != 0  */
+    float mean, scale; /* images: a byte p becomes (p / 255 - mean) * scale, rounded once; scale
+                        * != 0.  Tokens do not look at either. */
     int prefetch;      /* batches prepared ahead by a thread, at most 64; 0: made when asked for */
     int64_t limit;     /* use only the first `limit` samples; 0, or more than there are: all   */
 } mezzo_loader_config;
 
 /* A batch, owned by the loader and valid until the next call of mezzo_loader_next. */
 typedef struct mezzo_batch {
-    const float *x;        /* [batch,H,W,C] */
-    const int32_t *labels; /* [batch]; -1 marks padding */
+    const float *x;        /* [batch,H,W,C]; null for tokens */
+    const int32_t *tokens; /* [batch,T]; 0 in padding; null for images */
+    const int32_t *labels; /* [batch], or [batch,T] for tokens; -1 marks padding */
     int64_t valid; /* samples that are no padding: batch, but for the last one of an evaluation */
     int64_t position; /* samples drawn before this batch, over all epochs or passes */
 } mezzo_batch;
@@ -68,6 +72,20 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_loader_create(mezzo_loader **out, 
                                                             const mezzo_images *images,
                                                             const mezzo_loader_config *config,
                                                             int64_t position);
+/* Samples that are packed windows over the tokens [begin, end), with T = `context`: sample i has
+ * the inputs begin + iT to begin + iT + T - 1, and the labels are the tokens one further on.
+ * Documents run into each other: a window may hold the end of one and the start of the next.
+ *
+ *   shuffled    (end - begin - 1) / T samples, rounded down: fewer than T tokens at the end are
+ *               not used
+ *   unshuffled  the same, rounded up: the last window may end in padding (token 0, label -1), and
+ *               is a sample as any in `valid`; every token but the first is predicted once
+ *
+ * All else is as for images; `tokens` must outlive the loader.  INVALID_ARGUMENT, with the figures,
+ * if [begin, end) is no part of the tokens or holds no sample. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_loader_create_tokens(
+    mezzo_loader **out, mezzo_ctx *ctx, const mezzo_tokens *tokens, int64_t begin, int64_t end,
+    int64_t context, const mezzo_loader_config *config, int64_t position);
 /* The next batch; `batch->valid` is 0 at the end of an unshuffled pass, and the one after starts
  * over. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_loader_next(mezzo_loader *loader, mezzo_batch *batch);

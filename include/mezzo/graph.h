@@ -26,8 +26,12 @@ typedef struct mezzo_value {
 
 typedef enum mezzo_entry {
     MEZZO_ENTRY_TRAIN, /* forward and backward; dropout on, batch norm by the batch's statistics */
-    MEZZO_ENTRY_EVAL   /* forward; dropout off, batch norm by the running statistics             */
+    MEZZO_ENTRY_EVAL,  /* forward; dropout off, batch norm by the running statistics             */
+    MEZZO_ENTRY_DECODE /* as EVAL, of one token; attention reads and extends its cache           */
 } mezzo_entry;
+enum {
+    MEZZO_ENTRY_COUNT = 3
+};
 
 MEZZO_API mezzo_entry mezzo_graph_entry(const mezzo_graph *graph);
 /* Shape {0} with rank -1, type NONE and "" for the null value. */
@@ -41,6 +45,10 @@ MEZZO_API void mezzo_scope_pop(mezzo_graph *graph);
 /* Data that the caller gives at each run.  `dtype` F32, I32 or U8. */
 MEZZO_API mezzo_value mezzo_input(mezzo_graph *graph, const char *name, mezzo_dtype dtype,
                                   mezzo_shape shape);
+
+/* The input "position", I32 [1], of a DECODE graph: how many tokens came before this one, below the
+ * context of every attention.  The same value each time; the null value in other entries. */
+MEZZO_API mezzo_value mezzo_position(mezzo_graph *graph);
 
 /* How a parameter starts.  Random values are keyed by (seed, name, element), so that adding a
  * parameter changes no other. */
@@ -60,9 +68,13 @@ MEZZO_API mezzo_value mezzo_param(mezzo_graph *graph, const char *name, mezzo_sh
 
 /* Name a result so that it can be read after a run. */
 MEZZO_API void mezzo_output(mezzo_graph *graph, const char *name, mezzo_value value);
-/* The scalar that training minimises; also an output named "loss". */
+/* The scalar that training minimises; also an output named "loss".  A step of several micro-batches
+ * weighs them by the rows that the last cross-entropy of the graph counted, else equally. */
 MEZZO_API void mezzo_loss(mezzo_graph *graph, mezzo_value loss);
 
+/* Record an error that a build function has found, as INVALID_ARGUMENT, which it returns. */
+MEZZO_API mezzo_status mezzo_graph_error(mezzo_graph *graph, const char *format, ...)
+    MEZZO_PRINTF(2, 3);
 /* True if an error has been recorded; its message is in the context. */
 MEZZO_API bool mezzo_graph_failed(const mezzo_graph *graph);
 

@@ -21,6 +21,10 @@ typedef struct mezzo_model_config {
     const char *device; /* "cpu" (also if null), or "ref": plain C, slow, the specification  */
     mezzo_precision precision; /* copied */
     uint64_t seed;             /* of initial values and dropout                              */
+    /* Forward operations that backward makes again instead of keeping their results: patterns of
+     * names; the last match wins, and one behind `!` keeps.  Bits do not change.  Copied. */
+    const char *const *recompute;
+    int recompute_count;
 } mezzo_model_config;
 
 /* Builds the graph of `entry` too, so that a model that cannot be built fails here, and its tensors
@@ -41,6 +45,11 @@ typedef struct mezzo_binding {
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_evaluate(mezzo_model *model,
                                                              const mezzo_binding *inputs,
                                                              int count);
+/* Run the forward graph of DECODE: the next token of each sequence.  `inputs` has "position" too,
+ * I32 [1], if the graph uses it (mezzo_position); positions of one sequence go up from 0 by one,
+ * and what the caches hold beyond the position is not read, so a new sequence starts at 0 again. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_decode(mezzo_model *model,
+                                                           const mezzo_binding *inputs, int count);
 /* Copy a named output of the entry's last run to `out[count]`, as FP32.  INVALID_ARGUMENT if there
  * is none of this name or `count` is not its size. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_output(mezzo_model *model, mezzo_entry entry,
@@ -50,7 +59,8 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_output(mezzo_model *model, m
 typedef enum mezzo_state_kind {
     MEZZO_STATE_PARAM,     /* trained: FP32 master                  */
     MEZZO_STATE_STATISTIC, /* written by forward (running averages)   */
-    MEZZO_STATE_MOMENT     /* of an optimizer: "optimizer/PARAM.m"   */
+    MEZZO_STATE_MOMENT,    /* of an optimizer: "optimizer/PARAM.m"   */
+    MEZZO_STATE_CACHE      /* of decoding; neither saved nor hashed  */
 } mezzo_state_kind;
 typedef struct mezzo_state_info {
     const char *name; /* valid as long as the model */
@@ -73,7 +83,7 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_write(mezzo_model *model, in
 /* The plan of an entry point in figures; planned at its first use. */
 typedef struct mezzo_plan_info {
     int op_count, cast_count, call_count, fallback_count;
-    uint64_t state_bytes;      /* parameters, statistics (and moments, once a trainer is there) */
+    uint64_t state_bytes;      /* parameters, statistics; moments and caches once they are there */
     uint64_t weight_bytes;     /* low-precision and packed copies of parameters                */
     uint64_t activation_bytes; /* the plan's memory: activations and gradients                 */
     uint64_t scratch_bytes;    /* workspaces of kernels, all workers                           */

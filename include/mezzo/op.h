@@ -65,7 +65,8 @@ typedef struct mezzo_op_operands {
     void *const *out;
 } mezzo_op_operands;
 
-/* A shape to try the operation on: gradient tests and benchmarks run every one. */
+/* A shape to try the operation on: gradient tests and benchmarks run every one.  Rank -1: an
+ * optional input is left out. */
 typedef struct mezzo_op_case {
     mezzo_shape in[MEZZO_OP_IN_MAX];
     mezzo_attrs attrs;

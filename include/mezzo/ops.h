@@ -13,10 +13,14 @@
 extern "C" {
 #endif
 
-/* y[M,N] = x[M,K] weight[N,K]^T + bias[N].  Weight and bias start uniform in +-1/sqrt(K), as in
- * PyTorch's Linear.  A rank other than 2 is an error: flatten first. */
+/* y[...,N] = x[...,K] weight[N,K]^T + bias[N]; the leading axes are rows, at least one of them.
+ * Weight and bias start uniform in +-1/sqrt(K), as in PyTorch's Linear. */
 MEZZO_API mezzo_value mezzo_linear(mezzo_graph *graph, const char *name, mezzo_value x,
                                    int64_t features, bool bias);
+/* The same with parameters that exist: shared ones, or with initial values of their own.  `bias`
+ * may be the null value. */
+MEZZO_API mezzo_value mezzo_linear_with(mezzo_graph *graph, const char *name, mezzo_value x,
+                                        mezzo_value weight, mezzo_value bias);
 
 /* y[B,OH,OW,Co] = x[B,H,W,Ci] * weight[Co,Ci,KH,KW] + bias[Co]; OH = (H + 2 pad - KH)/stride + 1.
  * Starts uniform in +-1/sqrt(Ci KH KW), as in PyTorch's Conv2d. */
@@ -36,6 +40,19 @@ MEZZO_API mezzo_value mezzo_conv2d(mezzo_graph *graph, const char *name, mezzo_v
  */
 MEZZO_API mezzo_value mezzo_batch_norm(mezzo_graph *graph, const char *name, mezzo_value x,
                                        float eps, float momentum);
+
+/* Over the last axis (C), for each row: y = (x - mean) / sqrt(var + eps) weight + bias, var biased;
+ * in training and evaluation alike.  NAME.weight starts at 1, NAME.bias (if asked for) at 0.  eps 0
+ * means 1e-5. */
+MEZZO_API mezzo_value mezzo_layer_norm(mezzo_graph *graph, const char *name, mezzo_value x,
+                                       float eps, bool bias);
+
+/* y[B,T,C] = weight[V,C][ids[B,T]] + positions[P,C][start + t], or y[T,C] from ids[T].  `ids` (I32)
+ * must be an input: giving it a number outside of 0..V-1 is a DATA error.  `positions` and `start`
+ * (I32 [1], 0 if null; start + T <= P) may be the null value, a start only with positions.  The
+ * tables are parameters of the caller's, read in FP32. */
+MEZZO_API mezzo_value mezzo_embedding(mezzo_graph *graph, const char *name, mezzo_value ids,
+                                      mezzo_value weight, mezzo_value positions, mezzo_value start);
 
 /* x[B,H,W,C] -> [B,OH,OW,C].  stride 0 means `kernel`. */
 MEZZO_API mezzo_value mezzo_max_pool(mezzo_graph *graph, mezzo_value x, int64_t kernel,
@@ -64,13 +81,32 @@ MEZZO_API mezzo_value mezzo_reshape(mezzo_graph *graph, mezzo_value x, mezzo_sha
 MEZZO_API mezzo_value mezzo_sum(mezzo_graph *graph, mezzo_value x);
 MEZZO_API mezzo_value mezzo_mean(mezzo_graph *graph, mezzo_value x);
 
-/* Mean over the rows with label >= 0 of -log softmax(logits[M,V])[label], a scalar; labels[M] I32,
- * a negative one marks padding; `labels` must be an input, so that its values can be checked.
+/* Mean over the rows with label >= 0 of -log softmax(logits[...,V])[label], a scalar; labels[...]
+ * I32, a negative one marks padding; `labels` must be an input, so that its values can be checked.
  * `*correct` (if not null) gets the number of rows whose label is the first maximum, a scalar, and
- * `*valid` the number of rows counted. */
+ * `*valid` the number of rows counted: by it the micro-batches of a window are weighed. */
 MEZZO_API mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_value logits,
                                                   mezzo_value labels, mezzo_value *correct,
                                                   mezzo_value *valid);
+/* The same of logits = x[...,K] weight[V,K]^T, a few rows at a time: they never take more than
+ * 8 MiB, and backward makes them again. */
+MEZZO_API mezzo_value mezzo_linear_cross_entropy(mezzo_graph *graph, const char *name,
+                                                 mezzo_value x, mezzo_value weight,
+                                                 mezzo_value labels, mezzo_value *correct,
+                                                 mezzo_value *valid);
+
+/* Causal attention, y[B,T,H D] of qkv[B,T,(H + 2 G) D]: in each token H = `heads` queries, then
+ * G = `kv_heads` keys and as many values, of D elements each; query head h reads key head
+ * h / (H/G).  y_i = sum over j <= i of softmax_j(q_i k_j / sqrt(D)) v_j.
+ * In the entry DECODE T must be 1: keys and values of the tokens before are in NAME.k_cache and
+ * NAME.v_cache [B,context,G D], FP32, where this one's are added at mezzo_position. */
+typedef struct mezzo_attention_config {
+    int64_t heads;
+    int64_t kv_heads; /* divides `heads`; 0 means `heads` */
+    int64_t context;  /* tokens that a cache holds; other entries do not look at it */
+} mezzo_attention_config;
+MEZZO_API mezzo_value mezzo_attention(mezzo_graph *graph, const char *name, mezzo_value qkv,
+                                      mezzo_attention_config config);
 
 #ifdef __cplusplus
 }

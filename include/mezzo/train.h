@@ -57,6 +57,10 @@ typedef struct mezzo_trainer_config {
     mezzo_schedule schedule;
     mezzo_scaler_config scaler;
     float clip; /* largest global gradient norm; 0: no clipping */
+    /* Micro-batches of a step, whose gradients are summed in FP32; 0 means 1.  The loss is the mean
+     * over all rows of the window that count: a cross-entropy says how many (mezzo/ops.h), and with
+     * any other loss each micro-batch counts as much. */
+    int32_t accumulate;
 } mezzo_trainer_config;
 
 typedef struct mezzo_trainer mezzo_trainer;
@@ -88,7 +92,8 @@ typedef struct mezzo_step_result {
     float loss_scale; /* of this step */
 } mezzo_step_result;
 
-/* One step on one batch.  The inputs are those of the TRAIN graph. */
+/* One step.  The inputs are those of the TRAIN graph, for each micro-batch one behind the other:
+ * `bytes` is `accumulate` times what the graph takes. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_step(mezzo_trainer *trainer,
                                                            const mezzo_binding *inputs, int count,
                                                            mezzo_step_result *result);

@@ -14,6 +14,7 @@ libdnnl-dev       oneDNN: matrix products and convolutions on the CPU
 libyaml-dev       reads configurations
 libjansson-dev    JSON: summaries, metrics, tensor files
 libsodium-dev     digests
+libpcre2-dev      cuts text into words for tokenizers
 zlib1g-dev        compressed data sets
 "
 # shellcheck disable=SC2034

@@ -65,7 +65,8 @@ static void *address_of(const binding *b, const mzi_operand *operand) {
         return NULL;
     const mzi_place *place = &b->plan->places[operand->value];
     const mzi_buffer *buffer = place->in_arena ? b->arena : &b->own[operand->value];
-    return (unsigned char *)b->host->address(buffer->handle) + place->offset;
+    return (unsigned char *)b->host->address(buffer->handle) + place->offset +
+           (size_t)operand->offset * mezzo_dtype_bytes(operand->dtype);
 }
 
 static void bind(const binding *b, const mzi_call *call, step *s, unsigned char *scratch) {

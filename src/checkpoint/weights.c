@@ -67,13 +67,6 @@ mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *fold
     return status;
 }
 
-static void shape_text(char out[160], mezzo_shape shape) {
-    size_t used = mzi_format(out, 160, "[");
-    for (int32_t i = 0; i < shape.rank; i++)
-        used += mzi_format(out + used, 160 - used, "%s%" PRId64, i > 0 ? ", " : "", shape.dim[i]);
-    mzi_format(out + used, 160 - used, "]");
-}
-
 static mezzo_status check_weight(mezzo_ctx *ctx, const mezzo_safetensors *file, const char *path,
                                  const mzi_weight *weight) {
     int index = mezzo_safetensors_find(file, weight->name);
@@ -83,14 +76,13 @@ static mezzo_status check_weight(mezzo_ctx *ctx, const mezzo_safetensors *file, 
                  "configuration that it was trained with",
                  path, weight->name);
     mezzo_safetensors_item item = mezzo_safetensors_at(file, index);
-    char found[160], expected[160];
-    shape_text(found, item.shape);
-    shape_text(expected, weight->shape);
+    char found[MZI_SHAPE_TEXT], expected[MZI_SHAPE_TEXT];
     if (!mezzo_shape_equal(item.shape, weight->shape))
         MZI_FAIL(ctx, MEZZO_DATA,
                  "'%s': tensor \"%s\" has shape %s, and the model's is %s; use the configuration "
                  "that it was trained with",
-                 path, weight->name, found, expected);
+                 path, weight->name, mzi_shape_text(found, item.shape),
+                 mzi_shape_text(expected, weight->shape));
     if (item.dtype != MEZZO_F32 && item.dtype != MEZZO_F16 && item.dtype != MEZZO_BF16)
         MZI_FAIL(ctx, MEZZO_DATA, "'%s': tensor \"%s\" is %s; expected f32, f16 or bf16", path,
                  weight->name, mezzo_dtype_name(item.dtype));
@@ -116,6 +108,19 @@ static mezzo_status check_file(mezzo_ctx *ctx, const mezzo_safetensors *file, co
 }
 
 /* The file's bytes may not be aligned. */
+float mzi_weights_value(const mezzo_safetensors_item *item, int64_t index) {
+    const uint8_t *bytes = item->data;
+    if (item->dtype == MEZZO_F32) {
+        float value;
+        memcpy(&value, bytes + 4 * index, sizeof value);
+        return value;
+    }
+    uint16_t bits;
+    memcpy(&bits, bytes + 2 * index, sizeof bits);
+    return item->dtype == MEZZO_BF16 ? mzi_bf16_load((mezzo_bf16){bits})
+                                     : mzi_f16_load((mezzo_f16){bits});
+}
+
 static void copy_weight(float *out, const mezzo_safetensors_item *item) {
     int64_t count = mezzo_shape_count(item->shape);
     if (item->dtype == MEZZO_F32) {
@@ -123,25 +128,24 @@ static void copy_weight(float *out, const mezzo_safetensors_item *item) {
             memcpy(out, item->data, (size_t)count * sizeof *out);
         return;
     }
-    const uint8_t *bytes = item->data;
-    for (int64_t i = 0; i < count; i++) {
-        uint16_t bits;
-        memcpy(&bits, bytes + 2 * i, sizeof bits);
-        out[i] = item->dtype == MEZZO_BF16 ? mzi_bf16_load((mezzo_bf16){bits})
-                                           : mzi_f16_load((mezzo_f16){bits});
-    }
+    for (int64_t i = 0; i < count; i++)
+        out[i] = mzi_weights_value(item, i);
 }
 
 mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight *weights,
-                              int count) {
+                              int count, int *rounded) {
     mezzo_safetensors *file;
+    int half_count = 0;
     MZI_TRY(mezzo_safetensors_open(&file, ctx, path));
     mezzo_status status = check_file(ctx, file, path, weights, count);
     for (int i = 0; status == MEZZO_OK && i < count; i++) {
         mezzo_safetensors_item item =
             mezzo_safetensors_at(file, mezzo_safetensors_find(file, weights[i].name));
         copy_weight(weights[i].data, &item);
+        half_count += item.dtype != MEZZO_F32;
     }
     mezzo_safetensors_close(file);
+    if (status == MEZZO_OK && rounded)
+        *rounded = half_count;
     return status;
 }

@@ -36,8 +36,11 @@ mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *fold
                               const mzi_weights_info *info);
 /* Fills `data` of every weight from `path`, converting to FP32 what is F16 or BF16 (`compute` is
  * ignored).  DATA if a tensor is missing, has another shape or is no float, or if the file has one
- * that was not asked for, optimizer state aside; nothing is written then. */
+ * that was not asked for, optimizer state aside; nothing is written then.  `rounded`, if not null:
+ * how many were F16 or BF16. */
 mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight *weights,
-                              int count);
+                              int count, int *rounded);
+/* Element `index` of an item of type F32, F16 or BF16. */
+float mzi_weights_value(const mezzo_safetensors_item *item, int64_t index);
 
 #endif

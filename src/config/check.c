@@ -24,7 +24,21 @@ static bool is(const mezzo_config *config, const char *key, const char *word) {
     return strcmp(mezzo_config_text(config, key), word) == 0;
 }
 
+static mezzo_status check_gpt2(const mezzo_config *config) {
+    int widths = mezzo_config_count(config, "model.channels");
+    if (widths != 1)
+        FAIL_KEY(config, "model.channels", "%d numbers, and model.kind gpt2 has one width", widths);
+    int64_t width = mezzo_config_int_at(config, "model.channels", 0);
+    int64_t heads = mezzo_config_int(config, "model.heads");
+    if (width % heads)
+        FAIL_KEY(config, "model.channels", "%d is no multiple of model.heads, which is %d",
+                 (int)width, (int)heads);
+    return MEZZO_OK;
+}
+
 static mezzo_status check_model(const mezzo_config *config) {
+    if (is(config, "model.kind", "gpt2"))
+        return check_gpt2(config);
     if (!is(config, "model.kind", "cnn"))
         return MEZZO_OK;
     int convolutions = mezzo_config_count(config, "model.channels");
@@ -93,14 +107,35 @@ static bool is_equal(const mezzo_config *a, const mezzo_config *b, const char *k
     return equal;
 }
 
+/* Of a user's own kinds nobody here knows what they read. */
+static bool is_own_kind(const char *name) {
+    mzi_slice rest = mzi_slice_of("cnn|gpt2|mlp"), word;
+    while (mzi_slice_next(&rest, '|', &word))
+        if (mzi_slice_equal(word, name))
+            return true;
+    return false;
+}
+
 /* Numbers that only count if another key has one of some values.  At its default a key is silent: a
  * dump gives every one. */
 static mezzo_status warn_unused(const mezzo_config *config) {
     static const struct use {
         const char *key, *by, *values;
     } uses[] = {
-        {"model.channels", "model.kind", "cnn"},
+        {"model.channels", "model.kind", "cnn|gpt2"},
         {"model.pool_after", "model.kind", "cnn"},
+        {"model.hidden", "model.kind", "cnn|mlp"},
+        {"model.activation", "model.kind", "cnn|mlp"},
+        {"model.layers", "model.kind", "gpt2"},
+        {"model.heads", "model.kind", "gpt2"},
+        {"model.context", "model.kind", "gpt2"},
+        {"model.vocab", "model.kind", "gpt2"},
+        {"data.mean", "data.kind", "idx"},
+        {"data.std", "data.kind", "idx"},
+        {"data.tokenizer", "data.kind", "text|tokens"},
+        {"data.vocab", "data.kind", "tokens|random"},
+        {"data.validation", "data.kind", "text|tokens|random"},
+        {"data.validation_path", "data.kind", "text|tokens"},
         {"precision.loss_scale.init", "precision.loss_scale.mode", "auto|static|dynamic"},
         {"precision.loss_scale.growth", "precision.loss_scale.mode", "auto|dynamic"},
         {"precision.loss_scale.backoff", "precision.loss_scale.mode", "auto|dynamic"},
@@ -117,7 +152,7 @@ static mezzo_status warn_unused(const mezzo_config *config) {
     for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
         const char *origin = mezzo_config_origin(config, uses[i].key);
         const char *value = mezzo_config_text(config, uses[i].by);
-        bool known_kind = strcmp(uses[i].by, "model.kind") != 0 || strcmp(value, "mlp") == 0;
+        bool known_kind = strcmp(uses[i].by, "model.kind") != 0 || is_own_kind(value);
         mzi_slice rest = mzi_slice_of(uses[i].values), word;
         bool used = !known_kind || is_equal(config, defaults, uses[i].key);
         while (!used && mzi_slice_next(&rest, '|', &word))

@@ -91,7 +91,10 @@ static mezzo_status read_item(const mzi_config_source *source, mzi_arena *arena,
 mezzo_status mzi_setting_read(const mzi_config_source *source, mzi_arena *arena,
                               const mezzo_config_key *key, const mzi_yaml_node *node,
                               mzi_setting *out) {
-    bool list = key->type == MEZZO_CONFIG_INT_LIST || key->type == MEZZO_CONFIG_RECORD_LIST;
+    bool single = key->type == MEZZO_CONFIG_INT_LIST && node->kind == MZI_YAML_SCALAR &&
+                  node->text[0] != '\0'; /* 384 is [384] */
+    bool list =
+        !single && (key->type == MEZZO_CONFIG_INT_LIST || key->type == MEZZO_CONFIG_RECORD_LIST);
     mzi_config_field fields[MZI_CONFIG_FIELD_MAX];
     mzi_setting value = {out->origin, 1, 1, NULL};
     if (list) {

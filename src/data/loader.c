@@ -1,4 +1,4 @@
-/* Batches from a set of images, in an order that is a function of (seed, position).
+/* Batches from a source of samples, in an order that is a function of (seed, position).
  *
  * The ring has prefetch + 1 slots: one is in the caller's hands, the others are being filled or
  * wait their turn.  Batch k lives in slot k % slots, so two counters describe the whole ring:
@@ -9,32 +9,29 @@
  * made nor in the caller's hands. */
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "base/rng.h"
-#include "data/images.h"
+#include "data/source.h"
 
 #define PREFETCH_MAX 64
 #define BATCH_BYTES_MAX ((int64_t)1 << 36)
 
 typedef struct slot {
-    float *x;
+    uint8_t *x;
     int32_t *labels;
     int64_t valid, position;
 } slot;
 
 struct mezzo_loader {
     mezzo_ctx *ctx;
-    const mezzo_images *images;
+    mzi_source source;
     mezzo_loader_config config;
-    int64_t count;         /* samples in use     */
-    int64_t sample_floats; /* H * W * C          */
-    uint64_t stream;       /* of the permutation */
-    float table[256];      /* byte -> value      */
+    int64_t count;   /* samples in use     */
+    uint64_t stream; /* of the permutation */
 
     /* Where the next batch to be made starts; touched by whoever fills. */
     int64_t position;
@@ -60,25 +57,6 @@ int64_t mezzo_loader_sample(const mezzo_loader *loader, int64_t position) {
                                 loader->stream + epoch);
 }
 
-/* Rounded to FP32 once. */
-static float normalise(double value, const mezzo_loader_config *config) {
-    return (float)((value - (double)config->mean) * (double)config->scale);
-}
-
-static void fill_sample(const mezzo_loader *loader, int64_t sample, float *x) {
-    const mezzo_images *images = loader->images;
-    int64_t n = loader->sample_floats;
-    if (images->bytes) {
-        const uint8_t *bytes = images->bytes + sample * n;
-        for (int64_t i = 0; i < n; i++)
-            x[i] = loader->table[bytes[i]];
-    } else {
-        const float *floats = images->floats + sample * n;
-        for (int64_t i = 0; i < n; i++)
-            x[i] = normalise((double)floats[i], &loader->config);
-    }
-}
-
 static void fill(mezzo_loader *loader, slot *to) {
     int64_t batch = loader->config.batch;
     int64_t valid = batch;
@@ -87,15 +65,13 @@ static void fill(mezzo_loader *loader, slot *to) {
         valid = loader->pass_ended ? 0 : left < batch ? left : batch;
         loader->pass_ended = valid == left;
     }
-    for (int64_t row = 0; row < valid; row++) {
-        int64_t sample = mezzo_loader_sample(loader, loader->position + row);
-        fill_sample(loader, sample, to->x + row * loader->sample_floats);
-        to->labels[row] = loader->images->labels[sample];
-    }
-    memset(to->x + valid * loader->sample_floats, 0,
-           (size_t)((batch - valid) * loader->sample_floats) * sizeof(float));
-    for (int64_t row = valid; row < batch; row++)
-        to->labels[row] = -1;
+    const mzi_source *source = &loader->source;
+    for (int64_t row = 0; row < valid; row++)
+        source->fill(source->state, mezzo_loader_sample(loader, loader->position + row),
+                     to->x + row * source->x_bytes, to->labels + row * source->label_count);
+    memset(to->x + valid * source->x_bytes, 0, (size_t)((batch - valid) * source->x_bytes));
+    for (int64_t i = valid * source->label_count; i < batch * source->label_count; i++)
+        to->labels[i] = -1;
     to->valid = valid;
     to->position = loader->position;
     loader->position += valid;
@@ -147,27 +123,25 @@ mezzo_status mezzo_loader_next(mezzo_loader *loader, mezzo_batch *batch) {
         from = take_from_thread(loader);
     else
         fill(loader, from);
-    *batch = (mezzo_batch){from->x, from->labels, from->valid, from->position};
+    const void *x = from->x;
+    bool gives_tokens = loader->source.gives_tokens;
+    *batch = (mezzo_batch){.x = gives_tokens ? NULL : x,
+                           .tokens = gives_tokens ? x : NULL,
+                           .labels = from->labels,
+                           .valid = from->valid,
+                           .position = from->position};
     mzi_metric_set(&loader->ctx->metrics, MZI_METRIC_data_wait_ns,
                    (double)(mzi_clock_ns() - begin));
     return MEZZO_OK;
 }
 
-static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_images *images,
+static mezzo_status check_config(mezzo_ctx *ctx, const mzi_source *source,
                                  const mezzo_loader_config *config, int64_t position) {
-    if (!images || !config)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "%s is null", images ? "config" : "images");
-    const mezzo_images_info *info = &images->info;
-    int64_t sample_bytes = info->H * info->W * info->C * (int64_t)sizeof(float);
-    if (config->batch < 1 || config->batch > BATCH_BYTES_MAX / sample_bytes)
+    int64_t batch_max = BATCH_BYTES_MAX / source->x_bytes;
+    if (config->batch < 1 || config->batch > batch_max)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "batch is %" PRId64 "; give 1 to %" PRId64 " for samples of %" PRId64 " bytes",
-                 config->batch, BATCH_BYTES_MAX / sample_bytes, sample_bytes);
-    if (!isfinite(config->mean) || !isfinite(config->scale) || config->scale == 0.0f)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
-                 "mean is %g and scale is %g; both must be finite, and scale not 0 (1 leaves the "
-                 "values as they are)",
-                 (double)config->mean, (double)config->scale);
+                 config->batch, batch_max, source->x_bytes);
     if (config->prefetch < 0 || config->prefetch > PREFETCH_MAX)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "prefetch is %d; give 0 to %d batches",
                  config->prefetch, PREFETCH_MAX);
@@ -184,16 +158,17 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_images *images,
 static mezzo_status make_slots(mezzo_loader *loader) {
     mezzo_ctx *ctx = loader->ctx;
     size_t batch = (size_t)loader->config.batch;
-    size_t x_bytes = batch * (size_t)loader->sample_floats * sizeof(float);
+    size_t x_bytes = batch * (size_t)loader->source.x_bytes;
+    size_t label_bytes = batch * (size_t)loader->source.label_count * sizeof(int32_t);
     loader->slots = mzi_alloc(ctx, (size_t)loader->slot_count * sizeof(slot));
     if (!loader->slots)
         return mzi_out_of_memory(ctx, (size_t)loader->slot_count * sizeof(slot), "batches");
     for (int i = 0; i < loader->slot_count; i++) {
         slot *s = &loader->slots[i];
         s->x = mzi_alloc(ctx, x_bytes);
-        s->labels = mzi_alloc(ctx, batch * sizeof(int32_t));
+        s->labels = mzi_alloc(ctx, label_bytes);
         if (!s->x || !s->labels)
-            return mzi_out_of_memory(ctx, x_bytes + batch * sizeof(int32_t), "a batch");
+            return mzi_out_of_memory(ctx, x_bytes + label_bytes, "a batch");
     }
     return MEZZO_OK;
 }
@@ -215,28 +190,27 @@ static mezzo_status start_thread(mezzo_loader *loader) {
     return MEZZO_OK;
 }
 
-mezzo_status mezzo_loader_create(mezzo_loader **out, mezzo_ctx *ctx, const mezzo_images *images,
-                                 const mezzo_loader_config *config, int64_t position) {
-    mzi_error_clear(ctx);
-    MZI_TRY(check_config(ctx, images, config, position));
-    mezzo_loader *loader = mzi_alloc(ctx, sizeof *loader);
-    if (!loader)
-        return mzi_out_of_memory(ctx, sizeof *loader, "a loader");
-    const mezzo_images_info *info = &images->info;
+/* Takes `source` over, on failure too. */
+static mezzo_status create(mezzo_loader **out, mezzo_ctx *ctx, mzi_source source,
+                           const mezzo_loader_config *config, int64_t position) {
+    mezzo_status status = check_config(ctx, &source, config, position);
+    mezzo_loader *loader = status == MEZZO_OK ? mzi_alloc(ctx, sizeof *loader) : NULL;
+    if (!loader) {
+        mzi_source_release(ctx, &source);
+        return status == MEZZO_OK ? mzi_out_of_memory(ctx, sizeof *loader, "a loader") : status;
+    }
     loader->ctx = ctx;
-    loader->images = images;
+    loader->source = source;
     loader->config = *config;
-    loader->count = config->limit > 0 && config->limit < info->count ? config->limit : info->count;
-    loader->sample_floats = info->H * info->W * info->C;
+    loader->count =
+        config->limit > 0 && config->limit < source.count ? config->limit : source.count;
     loader->stream = mzi_name_hash("data.shuffle");
     loader->position = position;
     loader->slot_count = config->prefetch + 1;
-    for (int p = 0; p < 256; p++)
-        loader->table[p] = normalise((double)p / 255.0, config);
     pthread_mutex_init(&loader->mutex, NULL);
     pthread_cond_init(&loader->filled, NULL);
     pthread_cond_init(&loader->freed, NULL);
-    mezzo_status status = make_slots(loader);
+    status = make_slots(loader);
     if (status == MEZZO_OK && config->prefetch > 0)
         status = start_thread(loader);
     if (status != MEZZO_OK) {
@@ -245,6 +219,24 @@ mezzo_status mezzo_loader_create(mezzo_loader **out, mezzo_ctx *ctx, const mezzo
     }
     *out = loader;
     return MEZZO_OK;
+}
+
+mezzo_status mezzo_loader_create(mezzo_loader **out, mezzo_ctx *ctx, const mezzo_images *images,
+                                 const mezzo_loader_config *config, int64_t position) {
+    mzi_error_clear(ctx);
+    mzi_source source;
+    MZI_TRY(mzi_source_of_images(&source, ctx, images, config));
+    return create(out, ctx, source, config, position);
+}
+
+mezzo_status mezzo_loader_create_tokens(mezzo_loader **out, mezzo_ctx *ctx,
+                                        const mezzo_tokens *tokens, int64_t begin, int64_t end,
+                                        int64_t context, const mezzo_loader_config *config,
+                                        int64_t position) {
+    mzi_error_clear(ctx);
+    mzi_source source;
+    MZI_TRY(mzi_source_of_tokens(&source, ctx, tokens, begin, end, context, config));
+    return create(out, ctx, source, config, position);
 }
 
 void mezzo_loader_destroy(mezzo_loader *loader) {
@@ -260,12 +252,14 @@ void mezzo_loader_destroy(mezzo_loader *loader) {
     pthread_cond_destroy(&loader->freed);
     pthread_cond_destroy(&loader->filled);
     pthread_mutex_destroy(&loader->mutex);
-    size_t batch = (size_t)loader->config.batch;
     mezzo_ctx *ctx = loader->ctx;
+    size_t batch = (size_t)loader->config.batch;
+    size_t label_bytes = batch * (size_t)loader->source.label_count * sizeof(int32_t);
     for (int i = 0; loader->slots && i < loader->slot_count; i++) {
-        mzi_free(ctx, loader->slots[i].x, batch * (size_t)loader->sample_floats * sizeof(float));
-        mzi_free(ctx, loader->slots[i].labels, batch * sizeof(int32_t));
+        mzi_free(ctx, loader->slots[i].x, batch * (size_t)loader->source.x_bytes);
+        mzi_free(ctx, loader->slots[i].labels, label_bytes);
     }
     mzi_free(ctx, loader->slots, (size_t)loader->slot_count * sizeof(slot));
+    mzi_source_release(ctx, &loader->source);
     mzi_free(ctx, loader, sizeof *loader);
 }

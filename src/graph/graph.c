@@ -7,7 +7,7 @@
 #include "graph/plan.h"
 
 const char *mzi_phase_name(mzi_phase phase) {
-    static const char *const names[] = {"prepare", "forward", "backward", "update"};
+    static const char *const names[] = {"prepare", "forward", "backward", "check", "update"};
     return names[phase];
 }
 
@@ -57,6 +57,17 @@ mezzo_value mzi_graph_fail(mezzo_graph *graph, mezzo_status status, const char *
         va_end(args);
     }
     return (mezzo_value){0};
+}
+
+mezzo_status mezzo_graph_error(mezzo_graph *graph, const char *format, ...) {
+    if (graph->status == MEZZO_OK) {
+        va_list args;
+        va_start(args, format);
+        graph->status =
+            mzi_fail_va(graph->ctx, __FILE__, __LINE__, MEZZO_INVALID_ARGUMENT, format, args);
+        va_end(args);
+    }
+    return graph->status;
 }
 
 static mezzo_value out_of_memory(mezzo_graph *graph) {
@@ -197,6 +208,44 @@ mezzo_value mzi_graph_state(mezzo_graph *graph, const char *name, mzi_value_kind
 
 mezzo_value mezzo_param(mezzo_graph *graph, const char *name, mezzo_shape shape, mezzo_init init) {
     return mzi_graph_state(graph, mzi_graph_name(graph, name, NULL), MZI_VALUE_PARAM, shape, init);
+}
+
+bool mzi_graph_limit_input(mezzo_graph *graph, mezzo_value value, int64_t from, int64_t below) {
+    mzi_value *input = &graph->values[value.id];
+    if (input->kind != MZI_VALUE_INPUT)
+        return false;
+    bool limited = input->int_below != 0;
+    input->int_from = limited && input->int_from > from ? input->int_from : from;
+    input->int_below = limited && input->int_below < below ? input->int_below : below;
+    return true;
+}
+
+mezzo_value mzi_graph_cache(mezzo_graph *graph, const char *name, mezzo_shape shape) {
+    mezzo_value cache = mzi_graph_state(graph, name, MZI_VALUE_STATE, shape,
+                                        (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f});
+    graph->values[cache.id].is_cache = cache.id != 0;
+    return cache;
+}
+
+mezzo_value mezzo_position(mezzo_graph *graph) {
+    if (graph->entry != MEZZO_ENTRY_DECODE || graph->status != MEZZO_OK)
+        return (mezzo_value){0};
+    if (graph->position)
+        return (mezzo_value){graph->position};
+    if (find_named(graph, "position"))
+        return mzi_graph_fail(graph, MEZZO_INVALID_ARGUMENT,
+                              "a decode graph has an input `position` of its own");
+    graph->position = mzi_graph_add_value(graph, "position", MZI_VALUE_INPUT,
+                                          (mezzo_tensor){MEZZO_I32, mezzo_shape1(1)});
+    mezzo_value position = {graph->position};
+    mzi_graph_limit_input(graph, position, 0, INT32_MAX);
+    return position;
+}
+
+mezzo_value mzi_graph_position(mezzo_graph *graph, int64_t context) {
+    mezzo_value position = mezzo_position(graph);
+    mzi_graph_limit_input(graph, position, 0, context);
+    return position;
 }
 
 mezzo_value mzi_graph_rng(mezzo_graph *graph) {

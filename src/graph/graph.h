@@ -13,13 +13,15 @@ typedef enum mzi_value_kind {
     MZI_VALUE_PARAM, /* state: trained                                                           */
     MZI_VALUE_STATE, /* state: statistics, moments                                               */
     MZI_VALUE_DERIVED, /* low-precision or packed form of a parameter, kept until that changes */
-    MZI_VALUE_SCRATCH /* a node's own workspace                                                   */
+    MZI_VALUE_SCRATCH, /* a node's own workspace */
+    MZI_VALUE_KEPT /* carried from one run of a window of micro-batches to the next            */
 } mzi_value_kind;
 
 typedef enum mzi_phase {
     MZI_PHASE_PREPARE, /* depends on parameters alone: once after each update */
     MZI_PHASE_FORWARD,
     MZI_PHASE_BACKWARD,
+    MZI_PHASE_CHECK, /* norms: once for all micro-batches of a step */
     MZI_PHASE_UPDATE /* writes state: only in a step that commits */
 } mzi_phase;
 const char *mzi_phase_name(mzi_phase phase);
@@ -45,7 +47,8 @@ typedef struct mzi_value {
     mezzo_tensor tensor;
     int32_t producer;                  /* node, or -1 */
     mezzo_init init;                   /* of state */
-    int64_t int_below;                 /* INPUT of integers: values must be below it; 0: any */
+    int64_t int_from, int_below;       /* INPUT of integers: from <= value < below; 0, 0: any */
+    bool is_cache;                     /* STATE that a decode entry's forward writes */
     bool is_output;                    /* read after the run: its memory is not used again */
     int32_t source;                    /* DERIVED: the state value that it is a form of */
     uint64_t layout;                   /* 0: row-major; else known to the backend only */
@@ -104,7 +107,9 @@ struct mezzo_graph {
     mzi_phase phase;    /* of the nodes now added */
     const char *origin; /* names them after the forward phase: ORIGIN/NAME */
     int32_t loss;       /* value ids; 0: none */
+    int32_t loss_rows;  /* F32 scalar: the rows that the loss is a mean over */
     int32_t loss_scale; /* input, F32 scalar: the seed of backward */
+    int32_t position;   /* input, I32 [1]: tokens before this one; DECODE only */
     int32_t rng;        /* input, I32 [4]: seed, step, sample offset; made by the first dropout */
 };
 
@@ -120,7 +125,14 @@ int32_t mzi_graph_add_value(mezzo_graph *graph, const char *name, mzi_value_kind
 /* State of `kind` PARAM or STATE; the same value if the name is there with the same shape. */
 mezzo_value mzi_graph_state(mezzo_graph *graph, const char *name, mzi_value_kind kind,
                             mezzo_shape shape, mezzo_init init);
+/* Zeroed STATE that forward writes.  It is not saved, nor part of what a model has learnt. */
+mezzo_value mzi_graph_cache(mezzo_graph *graph, const char *name, mezzo_shape shape);
+/* mezzo_position, whose values stay below `context` too. */
+mezzo_value mzi_graph_position(mezzo_graph *graph, int64_t context);
 void mzi_graph_add_commit(mezzo_graph *graph, mezzo_value state, mezzo_value next);
+/* An input's integers must be of [from, below), and of the ranges given before; false if `value` is
+ * no input. */
+bool mzi_graph_limit_input(mezzo_graph *graph, mezzo_value value, int64_t from, int64_t below);
 /* The input that carries (seed, step, sample offset), made at the first call. */
 mezzo_value mzi_graph_rng(mezzo_graph *graph);
 /* "block1.fc1.weight" from scope, layer and part, in the graph's arena; `part` may be null. */

@@ -51,7 +51,7 @@ static mzi_operand operand(const mzi_lowering *lowering, int32_t id) {
     if (!id)
         return (mzi_operand){0};
     const mzi_value *value = &lowering->graph->values[id];
-    return (mzi_operand){id, value->tensor.dtype, value->layout};
+    return (mzi_operand){id, value->tensor.dtype, value->layout, 0};
 }
 
 mzi_operand mzi_in(const mzi_lowering *lowering, int k) {
@@ -73,7 +73,12 @@ mzi_operand mzi_scratch(mzi_lowering *lowering, mezzo_dtype dtype, int64_t count
         lowering->status = MEZZO_OUT_OF_MEMORY;
     else
         graph->values[id].producer = lowering->node;
-    return (mzi_operand){id, dtype, 0};
+    return (mzi_operand){id, dtype, 0, 0};
+}
+
+mzi_operand mzi_from(mzi_operand operand, int64_t elements) {
+    operand.offset += elements;
+    return operand;
 }
 
 mzi_call *mzi_emit_elementwise(mzi_lowering *lowering, mzk_family family) {

@@ -6,11 +6,13 @@
 #include "graph/target.h"
 #include "kernel/families.h"
 
-/* An operand of a call: a value of the graph with its storage type; value 0 is an absent one. */
+/* An operand of a call: a value of the graph with its storage type, from element `offset` on; value
+ * 0 is an absent one. */
 typedef struct mzi_operand {
     int32_t value;
     mezzo_dtype dtype;
     uint64_t layout;
+    int64_t offset;
 } mzi_operand;
 
 /* One loop of a kernel over `rows`, in chunks of `grain` that depend on the shape alone. */
@@ -53,6 +55,8 @@ mzi_call *mzi_emit(mzi_lowering *lowering, mzk_family family, int64_t rows, int6
  * operands. */
 mzi_operand mzi_in(const mzi_lowering *lowering, int k);
 mzi_operand mzi_out(const mzi_lowering *lowering, int k);
+/* The operand from `elements` further on. */
+mzi_operand mzi_from(mzi_operand operand, int64_t elements);
 /* Workspace of the node, `count` elements.  F32 becomes F64 in a graph of F64. */
 mzi_operand mzi_scratch(mzi_lowering *lowering, mezzo_dtype dtype, int64_t count);
 /* One call over the elements of out[0], with every operand of the node in order. */

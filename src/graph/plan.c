@@ -31,22 +31,24 @@ static mezzo_status choose_all(mzi_plan *plan, bool strict) {
     return MEZZO_OK;
 }
 
-static mezzo_status make(mzi_plan *plan, const char *recipe, bool strict) {
+static mezzo_status make(mzi_plan *plan, const mzi_plan_config *config) {
     MZI_TRY(plan->graph->status);
     MZI_TRY(mzi_pass_check_casts(plan->graph));
-    mzi_hash_numerics(plan->graph, recipe, plan->numerics_hash);
+    mzi_hash_numerics(plan->graph, config->recipe, plan->numerics_hash);
+    /* Behind the hash, since it changes no number. */
+    MZI_TRY(mzi_pass_recompute(plan->graph, config->recompute, config->recompute_count));
     MZI_TRY(mzi_pass_layout(plan->graph, plan->target));
     MZI_TRY(lower_all(plan));
     if (plan->graph->arena.exhausted)
         return mzi_out_of_memory(plan->graph->ctx, 0, "the names of a plan");
-    MZI_TRY(choose_all(plan, strict));
+    MZI_TRY(choose_all(plan, config->strict));
     MZI_TRY(mzi_pass_memory(plan));
     mzi_hash_execution(plan);
     return MEZZO_OK;
 }
 
 mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *target,
-                             const char *recipe, bool strict) {
+                             const mzi_plan_config *config) {
     mzi_plan *plan = mzi_alloc(graph->ctx, sizeof *plan);
     if (!plan) {
         mezzo_status status = mzi_out_of_memory(graph->ctx, sizeof *plan, "a plan");
@@ -56,7 +58,7 @@ mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *tar
     plan->graph = graph;
     plan->target = target;
     plan->lowering.graph = graph;
-    mezzo_status status = make(plan, recipe, strict);
+    mezzo_status status = make(plan, config);
     if (status != MEZZO_OK) {
         mzi_plan_destroy(plan);
         return status;

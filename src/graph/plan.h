@@ -30,6 +30,8 @@ typedef struct mzi_plan {
 mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision);
 /* Fails if a cast converts to the type that its input already has, or what another cast gives. */
 mezzo_status mzi_pass_check_casts(mezzo_graph *graph);
+/* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
+mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count);
 /* Packed weights for the calls that ask for them (passes/layout.c). */
 mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target);
 /* Offsets in the arena (passes/memory.c); calls are there already. */
@@ -38,10 +40,15 @@ mezzo_status mzi_pass_memory(mzi_plan *plan);
 void mzi_hash_numerics(const mezzo_graph *graph, const char *recipe, char hex[65]);
 void mzi_hash_execution(mzi_plan *plan);
 
-/* Run the passes after autocast; takes the graph over (on failure too).  `strict`: DOWNGRADE if a
- * kernel does not compute in the type of its call. */
+typedef struct mzi_plan_config {
+    const char *recipe; /* part of the numerics hash */
+    bool strict;        /* DOWNGRADE if a kernel does not compute in the type of its call */
+    const char *const *recompute;
+    int recompute_count;
+} mzi_plan_config;
+/* Run the passes after autocast; takes the graph over (on failure too). */
 mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *target,
-                             const char *recipe, bool strict);
+                             const mzi_plan_config *config);
 void mzi_plan_destroy(mzi_plan *plan);
 
 /* The size of a value's storage in bytes. */

@@ -6,7 +6,8 @@
  * in `ref` FP64 rounded once when stored.  Every kernel hands a NaN on.  `out` does not overlap
  * `in` except where a family says "in place".
  *
- * Letters: B batch, H W height and width, C channels, M N K as in matmul, R rows of a chunk.
+ * Letters: B batch, H W height and width, C channels, M N K as in matmul, R rows of a chunk; in
+ * attention T tokens, H query heads, G key and value heads, D head size, P rows of a cache.
  * Activations are channels-last, [B,H,W,C]; convolution weights [Co,Ci,KH,KW]; matmul weights
  * [N,K].
  *
@@ -37,6 +38,7 @@ typedef struct mzk_pool_params {
 typedef struct mzk_matmul_params {
     int64_t M, N, K;
     int32_t transpose_a, transpose_b; /* a is [K,M], b is [N,K] */
+    int32_t accumulate;               /* c += ...; c is f32 */
 } mzk_matmul_params;
 
 typedef union mzk_params {
@@ -55,8 +57,16 @@ typedef union mzk_params {
         float eps, momentum;
     } norm; /* rows = B*H*W */
     struct {
+        int64_t rows, n, T, V; /* rows of y, columns, length of a sequence, rows of the table */
+    } embed;
+    struct {
         int64_t M, V, grain;
     } loss;
+    struct {
+        int64_t B, T, H, G, D; /* G divides H; T is 1 in decoding */
+        int64_t P;             /* in decoding: rows of the cache */
+        float scale;           /* of the scores: 1 / sqrt(D) */
+    } attention;
     struct {
         int64_t n;
         float weight_decay, beta1, beta2, eps, momentum, lr_scale;
@@ -124,6 +134,23 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              xhat and of dy over the chunk's rows; xhat = (x - mean) rstd.
  * bn_bwd_apply [rows, in place (dx = dy)] out dx [rows,C]; in dy, x, mean, rstd, gamma, dbeta [C],
  *              dgamma [C] f32.  dx = gamma rstd (dy - dbeta / rows - xhat dgamma / rows).
+ * ln           [rows, in place] out y [rows,C], mean, rstd [rows] f32; in x, gamma [C], beta [C]
+ *              f32 or null.  Of each row: mean = sum x / C, var = sum (x - mean)^2 / C, rstd =
+ *              1/sqrt(var + eps), y = (x - mean) rstd gamma + beta.
+ * ln_bwd       [rows, in place (dx = dy)] out dx [rows,C], dgamma [chunks,C], dbeta [chunks,C] f32
+ *              (dbeta may be null); in dy, x, mean, rstd [rows], gamma [C] f32.  xhat = (x - mean)
+ *              rstd, g = dy gamma, dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)), mean_C over the
+ *              row.  dgamma, dbeta: sums of dy xhat and of dy over the chunk's rows.
+ * embed        [rows] out y [rows,n]; in ids i32 [rows], weight [V,n], positions [P,n] f32 or null,
+ *              start i32 [1] or null (0).  y[r] = weight[ids[r]] + positions[start + (r mod T)].
+ *              Nothing is checked: ids are of [0, V), start + T is at most P.
+ * embed_dw     [V: rows of dw] out dw [V,n] f32; in dy [rows,n], ids.  dw[v] = sum of dy[r] over
+ *              the r with ids[r] = v, in their order; 0 if there is none.
+ * embed_dp     [P: rows of dp] out dp [P,n] f32; in dy [rows,n], start i32 [1] or null (0).
+ *              dp[start + t] = sum over b, in order, of dy[b T + t] for t < T; other rows are 0.
+ * accumulate   [n, in place (acc)] out acc f32; in g, acc f32, weight f32 [1], first i32 [1].  acc
+ *              = first[0] ? weight g : acc + weight g; with first[0] the old acc is not read.
+ * choose       [n, in place (y = b)] out y f32; in a, b f32, first i32 [1].  y = first[0] ? a : b.
  * xent_part    [M] out lse [M] f32, part [chunks,3] f32; in logits [M,V], labels i32 [M].  part is
  *              { sum of losses of valid rows, valid rows, correct rows }; loss = lse -
  *              logit[label].  A label < 0 is padding: not counted, its lse still written.
@@ -131,8 +158,21 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              batch is made).
  * xent_total   [1] out loss [1], correct [1], valid [1] f32; in part [parts,3] f32.  loss = sum /
  *              max(valid, 1).
- * xent_bwd     [M] out dlogits [M,V]; in logits, labels, lse, dloss [1], valid [1] f32.
+ * xent_bwd     [M, in place] out dlogits [M,V]; in logits, labels, lse, dloss [1], valid [1] f32.
  *              (exp(logit - lse) - [label]) dloss / max(valid, 1); padding rows get 0.
+ * attention    [B H] out y [B,T,H D], lse [B,H,T] f32; in qkv [B,T,(H+2G) D], of y's type: in each
+ *              token H queries, then G keys, then G values, of D numbers each.  Query head h reads
+ *              key head g = h / (H/G).  s_ij = scale q_i k_j for j <= i; lse_i = log sum_j
+ *              exp(s_ij); y_i = sum_j exp(s_ij - lse_i) v_j.  Nothing at j > i reaches token i, a
+ *              NaN neither.
+ * attention_bwd [B G] out dqkv [B,T,(H+2G) D]; in dy [B,T,H D], qkv, y (all of dqkv's type), lse.
+ *              With p_ij = exp(s_ij - lse_i) and ds_ij = p_ij (dy_i v_j - dy_i y_i): dq_i = scale
+ *              sum_j ds_ij k_j; dk_j = scale sum_i ds_ij q_i and dv_j = sum_i p_ij dy_i, over the
+ *              query heads of g too.  Writes the whole of group g: its query heads, dk, dv.
+ * kv_append    [B, in place of in 2 and 3] out k, v [B,P,G D] f32; in qkv [B,1,(H+2G) D], position
+ *              i32 [1], k, v.  Writes the token's keys and values to row position[0], no other.
+ * attention_decode [B H] out y [B,1,H D]; in qkv [B,1,(H+2G) D], of y's type, k, v [B,P,G D] f32,
+ *              position i32 [1].  As attention, for one query over rows 0..position[0].
  * adamw        [n] out w, m, v (f32, in place of in 1-3); in g, w, m, v, s (f32 [8]: 0 lr, 1
  *              gradient factor (unscale and clip), 2 1/(1 - beta1^t), 3 1/(1 - beta2^t)).  With
  *              lr' = lr lr_scale and g' = g s[1]: w -= lr' weight_decay w; m = beta1 m + (1 -
@@ -142,7 +182,7 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              + g' (m starts at 0); w -= lr' (nesterov ? g' + momentum m : m).  With momentum 0,
  *              m is not touched.
  * matmul       [M: rows of c] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias [N] f32
- *              or null.
+ *              or null.  With p.accumulate (c f32) the product is added to c.
  * conv         [B] out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.
  * conv_dx      [B] out dx [B,H,W,Ci]; in dy, w.
  * conv_dw_part [B] out part [chunks,Co,Ci,KH,KW] f32; in dy, x.  Sums over the chunk's images, to

@@ -39,6 +39,12 @@ mezzo_f16 mzi_f16_round(float x);
 double mzi_load(const void *data, mezzo_dtype type, int64_t i);
 void mzi_store(void *data, mezzo_dtype type, int64_t i, double value);
 
+/* "[2,3]" in `out`, which it returns. */
+enum {
+    MZI_SHAPE_TEXT = 160
+};
+const char *mzi_shape_text(char out[MZI_SHAPE_TEXT], mezzo_shape shape);
+
 /* Unit roundoff of a type: half the distance from 1 to the next value (2^-8 for bf16). */
 double mzi_unit_roundoff(mezzo_dtype type);
 /* gamma_n = n u / (1 - n u): the relative bound on a sum of n products accumulated in a type with

@@ -1,4 +1,5 @@
-#include "mezzo/number.h"
+#include "base/ctx.h"
+#include "num/number.h"
 
 int64_t mezzo_shape_count(mezzo_shape shape) {
     if (shape.rank < 0 || shape.rank > MEZZO_RANK_MAX)
@@ -14,6 +15,15 @@ int64_t mezzo_shape_count(mezzo_shape shape) {
     if (empty)
         return 0;
     return overflow ? -1 : count;
+}
+
+const char *mzi_shape_text(char out[MZI_SHAPE_TEXT], mezzo_shape shape) {
+    size_t used = mzi_format(out, MZI_SHAPE_TEXT, "[");
+    for (int32_t d = 0; d < shape.rank; d++)
+        used += mzi_format(out + used, MZI_SHAPE_TEXT - used, "%s%lld", d > 0 ? "," : "",
+                           (long long)shape.dim[d]);
+    mzi_format(out + used, MZI_SHAPE_TEXT - used, "]");
+    return out;
 }
 
 bool mezzo_shape_equal(mezzo_shape a, mezzo_shape b) {

@@ -44,6 +44,8 @@ static void put_summary(mzi_json *json, const mezzo_summary *s) {
     put_evaluation(json, s);
     put_real(json, "step_ms_median", s->step_ms_median);
     put_real(json, "samples_per_s", s->samples_per_s);
+    if (s->tokens_per_s > 0.0)
+        put_real(json, "tokens_per_s", s->tokens_per_s);
     put_natural(json, "peak_rss_bytes", s->peak_rss_bytes);
     put_natural(json, "planned_bytes", s->planned_bytes);
     put_real(json, "loss_scale_last", (double)s->loss_scale_last);

@@ -8,9 +8,8 @@ static mezzo_status run(mzi_experiment *e, mezzo_runner *runner, const mezzo_con
     MZI_TRY(mzi_experiment_create(e, runner, config));
     MZI_TRY(mzi_experiment_load(e, weights));
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &plan));
-    MZI_TRY(mzi_experiment_evaluate(e, &s->eval_loss, &s->eval_value));
+    MZI_TRY(mzi_experiment_summarise(e, s));
     mzi_format(s->status, sizeof s->status, "completed");
-    mzi_format(s->eval_metric, sizeof s->eval_metric, "accuracy");
     mzi_format(s->run_dir, sizeof s->run_dir, "%s", weights);
     mzi_format(s->plan_hash, sizeof s->plan_hash, "%s", plan.numerics_hash);
     s->precision = e->precision;

@@ -1,6 +1,5 @@
 /* From configuration to data, model and trainer. */
 #include <string.h>
-#include <unistd.h>
 
 #include "checkpoint/weights.h"
 #include "observe/run_dir.h"
@@ -10,82 +9,30 @@ enum {
     LIST_MAX = 256
 };
 
-static mezzo_status find_kind(mzi_experiment *e, const mezzo_runner *runner) {
-    const char *name = mezzo_config_text(e->config, "model.kind");
-    char known[256] = "";
-    size_t used = 0;
-    for (int k = 0; k < runner->kind_count; k++) {
-        if (strcmp(runner->kinds[k].name, name) == 0) {
-            e->kind = &runner->kinds[k];
-            return MEZZO_OK;
-        }
-        used += mzi_format(known + used, sizeof known - used, "%s%s", k ? ", " : "",
-                           runner->kinds[k].name);
-    }
-    MZI_FAIL(e->ctx, MEZZO_CONFIG, "%s: model.kind: unknown kind \"%s\"; there are: %s",
-             mezzo_config_origin(e->config, "model.kind"), name, known);
-}
-
-/* The plain file if it is there, else the compressed one: the name that an error shows. */
-static void idx_path(char *out, size_t capacity, const char *folder, const char *split,
-                     const char *part) {
-    mzi_format(out, capacity, "%s/%s-%s-ubyte", folder, split, part);
-    if (access(out, F_OK) != 0)
-        mzi_format(out, capacity, "%s/%s-%s-ubyte.gz", folder, split, part);
-}
-
-static mezzo_status open_split(mzi_experiment *e, const char *split, int32_t classes,
-                               mezzo_images **out) {
-    char images[4096], labels[4096];
-    const char *folder = mezzo_config_text(e->config, "data.path");
-    idx_path(images, sizeof images, folder, split, "images-idx3");
-    idx_path(labels, sizeof labels, folder, split, "labels-idx1");
-    return mezzo_images_open_idx(out, e->ctx, images, labels, classes);
-}
-
-static mezzo_status make_loader(mzi_experiment *e, const mezzo_images *images, bool train,
-                                mezzo_loader **out) {
-    const mezzo_config *c = e->config;
-    const mezzo_loader_config config = {
-        .batch = e->shape[0],
-        .seed = (uint64_t)mezzo_config_int(c, "train.seed"),
-        .shuffle = train,
-        .mean = (float)mezzo_config_real(c, "data.mean"),
-        .scale = (float)(1.0 / mezzo_config_real(c, "data.std")),
-        .prefetch = 2,
-        .limit = mezzo_config_int(c, train ? "data.limit" : "data.test_limit")};
-    return mezzo_loader_create(out, e->ctx, images, &config, 0);
-}
-
-static mezzo_status open_data(mzi_experiment *e) {
-    MZI_TRY(open_split(e, "train", 0, &e->train_images));
-    mezzo_images_info info = mezzo_images_get_info(e->train_images);
-    int64_t limit = mezzo_config_int(e->config, "data.limit");
-    e->classes = info.classes;
-    e->train_count = limit > 0 && limit < info.count ? limit : info.count;
-    MZI_TRY(open_split(e, "t10k", e->classes, &e->test_images));
-    mezzo_images_info test = mezzo_images_get_info(e->test_images);
-    if (test.H != info.H || test.W != info.W || test.C != info.C)
-        MZI_FAIL(e->ctx, MEZZO_DATA,
-                 "training images are %lldx%lldx%lld, test images %lldx%lldx%lld",
-                 (long long)info.H, (long long)info.W, (long long)info.C, (long long)test.H,
-                 (long long)test.W, (long long)test.C);
-    const int64_t shape[] = {mezzo_config_int(e->config, "data.batch"), info.H, info.W, info.C};
-    memcpy(e->shape, shape, sizeof shape);
-    MZI_TRY(make_loader(e, e->train_images, true, &e->train_loader));
-    return make_loader(e, e->test_images, false, &e->test_loader);
-}
-
 static mezzo_status build(mezzo_graph *graph, void *user) {
     const mzi_experiment *e = user;
-    return e->kind->build(graph, e->config, e->shape, e->classes);
+    return e->kind->build(graph, e->config, &e->data.shape);
 }
 
-static mezzo_status make_model(mzi_experiment *e) {
+static mezzo_status recompute_of(const mzi_experiment *e, const char **patterns, int *count) {
+    *count = mezzo_config_count(e->config, "train.recompute");
+    if (*count > LIST_MAX)
+        MZI_FAIL(e->ctx, MEZZO_CONFIG, "train.recompute: %d entries, at most %d", *count,
+                 (int)LIST_MAX);
+    for (int k = 0; k < *count; k++)
+        patterns[k] = mezzo_config_field_text(e->config, "train.recompute", k, "match");
+    return MEZZO_OK;
+}
+
+static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     const mezzo_config *c = e->config;
     mezzo_override overrides[LIST_MAX];
-    mezzo_model_config config = {
-        .build = build, .user = e, .seed = (uint64_t)mezzo_config_int(c, "train.seed")};
+    const char *recompute[LIST_MAX];
+    mezzo_model_config config = {.build = build,
+                                 .user = e,
+                                 .seed = (uint64_t)mezzo_config_int(c, "train.seed"),
+                                 .recompute = recompute};
+    MZI_TRY(recompute_of(e, recompute, &config.recompute_count));
     int count = mezzo_config_count(c, "precision.overrides");
     if (count > LIST_MAX)
         MZI_FAIL(e->ctx, MEZZO_CONFIG, "precision.overrides: %d entries, at most %d", count,
@@ -99,7 +46,7 @@ static mezzo_status make_model(mzi_experiment *e) {
                                          .overrides = overrides,
                                          .override_count = count,
                                          .strict = mezzo_config_bool(c, "precision.strict")};
-    return mezzo_model_create(&e->model, e->ctx, &config, MEZZO_ENTRY_TRAIN);
+    return mezzo_model_create(&e->model, e->ctx, &config, entry);
 }
 
 static mezzo_scaler_config scaler_of(const mezzo_config *c) {
@@ -141,15 +88,16 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     if (mezzo_config_count(c, "optimizer.groups") > LIST_MAX)
         MZI_FAIL(e->ctx, MEZZO_CONFIG, "optimizer.groups: at most %d entries", (int)LIST_MAX);
     /* Whole batches that cover the epochs: the last one may straddle. */
-    int64_t samples = e->train_count * mezzo_config_int(c, "train.epochs");
+    int64_t samples = e->data.train_count * mezzo_config_int(c, "train.epochs");
     e->steps = mezzo_config_int(c, "train.steps");
     if (e->steps == 0)
-        e->steps = (samples + e->shape[0] - 1) / e->shape[0];
+        e->steps = (samples + e->data.step_batch - 1) / e->data.step_batch;
     bool cosine = strcmp(mezzo_config_text(c, "schedule.kind"), "cosine") == 0;
     const mezzo_trainer_config config = {
         .optimizer = optimizer_of(c, groups),
         .scaler = scaler_of(c),
         .clip = (float)mezzo_config_real(c, "train.clip"),
+        .accumulate = (int32_t)mezzo_config_int(c, "train.accumulate"),
         .schedule = {.kind = cosine ? MEZZO_SCHEDULE_COSINE : MEZZO_SCHEDULE_CONSTANT,
                      .warmup = mezzo_config_int(c, "schedule.warmup"),
                      .steps = e->steps,
@@ -160,42 +108,60 @@ static mezzo_status make_trainer(mzi_experiment *e) {
 mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
                                    const mezzo_config *config) {
     *e = (mzi_experiment){.ctx = runner->ctx, .config = config};
-    MZI_TRY(find_kind(e, runner));
-    MZI_TRY(open_data(e));
-    MZI_TRY(make_model(e));
+    MZI_TRY(mzi_runner_kind(runner, config, &e->kind));
+    MZI_TRY(mzi_dataset_open(&e->data, e->ctx, config, e->kind->data));
+    MZI_TRY(make_model(e, MEZZO_ENTRY_TRAIN));
     return make_trainer(e);
+}
+
+mezzo_status mzi_experiment_create_decoder(mzi_experiment *e, mezzo_runner *runner,
+                                           const mezzo_config *config) {
+    *e = (mzi_experiment){.ctx = runner->ctx, .config = config};
+    MZI_TRY(mzi_runner_kind(runner, config, &e->kind));
+    if (e->kind->data != MEZZO_DATA_TOKENS)
+        MZI_FAIL(e->ctx, MEZZO_CONFIG,
+                 "%s: model.kind %s takes images, and only a model of tokens can be sampled from",
+                 mezzo_config_origin(config, "model.kind"), e->kind->name);
+    MZI_TRY(mzi_dataset_open_tokenizer(&e->data, e->ctx, config));
+    return make_model(e, MEZZO_ENTRY_DECODE);
 }
 
 void mzi_experiment_destroy(mzi_experiment *e) {
     mezzo_trainer_destroy(e->trainer);
     mezzo_model_destroy(e->model);
-    mezzo_loader_destroy(e->train_loader);
-    mezzo_loader_destroy(e->test_loader);
-    mezzo_images_destroy(e->train_images);
-    mezzo_images_destroy(e->test_images);
+    mzi_dataset_close(&e->data);
 }
 
-mezzo_status mzi_experiment_evaluate(mzi_experiment *e, double *loss, double *accuracy) {
-    const size_t pixels = (size_t)(e->shape[0] * e->shape[1] * e->shape[2] * e->shape[3]);
-    double loss_sum = 0.0, correct_sum = 0.0, count = 0.0;
-    mezzo_batch batch;
+/* The mean over rows: a batch's loss is one over its valid rows. */
+mezzo_status mzi_experiment_evaluate(mzi_experiment *e, mzi_evaluation *out) {
+    double loss_sum = 0.0, correct_sum = 0.0, count = 0.0, value;
+    mzi_feed feed;
     for (;;) {
-        float batch_loss, correct;
-        MZI_TRY(mezzo_loader_next(e->test_loader, &batch));
-        if (batch.valid == 0)
+        float loss, correct, valid;
+        MZI_TRY(mzi_dataset_next_test(&e->data, &feed));
+        if (feed.valid == 0)
             break;
-        const mezzo_binding inputs[] = {
-            {"x", batch.x, pixels * sizeof *batch.x},
-            {"labels", batch.labels, (size_t)e->shape[0] * sizeof *batch.labels}};
-        MZI_TRY(mezzo_model_evaluate(e->model, inputs, 2));
-        MZI_TRY(mezzo_model_output(e->model, MEZZO_ENTRY_EVAL, "loss", &batch_loss, 1));
+        MZI_TRY(mezzo_model_evaluate(e->model, feed.inputs, 2));
+        MZI_TRY(mezzo_model_output(e->model, MEZZO_ENTRY_EVAL, "loss", &loss, 1));
         MZI_TRY(mezzo_model_output(e->model, MEZZO_ENTRY_EVAL, "correct", &correct, 1));
-        loss_sum += (double)batch_loss * (double)batch.valid;
+        MZI_TRY(mezzo_model_output(e->model, MEZZO_ENTRY_EVAL, "valid", &valid, 1));
+        loss_sum += (double)loss * (double)valid;
         correct_sum += (double)correct;
-        count += (double)batch.valid;
+        count += (double)valid;
     }
-    *loss = count > 0.0 ? loss_sum / count : 0.0;
-    *accuracy = count > 0.0 ? correct_sum / count : 0.0;
+    out->loss = count > 0.0 ? loss_sum / count : 0.0;
+    out->accuracy = count > 0.0 ? correct_sum / count : 0.0;
+    out->metric = mzi_dataset_metric(&e->data, out->loss, out->accuracy, &value);
+    out->value = value;
+    return MEZZO_OK;
+}
+
+mezzo_status mzi_experiment_summarise(mzi_experiment *e, mezzo_summary *s) {
+    mzi_evaluation found;
+    MZI_TRY(mzi_experiment_evaluate(e, &found));
+    s->eval_loss = found.loss;
+    s->eval_value = found.value;
+    mzi_format(s->eval_metric, sizeof s->eval_metric, "%s", found.metric);
     return MEZZO_OK;
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "num/number.h"
 #include "run/report.h"
 #include "run/runner.h"
 
@@ -9,18 +10,10 @@ static double mebibytes(uint64_t bytes) {
     return (double)bytes / 0x1p20;
 }
 
-static void put_shape(char *out, size_t capacity, mezzo_shape shape) {
-    size_t used = mzi_format(out, capacity, "[");
-    for (int d = 0; d < shape.rank; d++)
-        used += mzi_format(out + used, capacity - used, "%s%lld", d ? "," : "",
-                           (long long)shape.dim[d]);
-    mzi_format(out + used, capacity - used, "]");
-}
-
 static void put_operation(mzi_text *text, const mezzo_plan_op *op) {
-    char shape[96] = "";
+    char shape[MZI_SHAPE_TEXT] = "";
     if (op->shape.rank >= 0)
-        put_shape(shape, sizeof shape, op->shape);
+        mzi_shape_text(shape, op->shape);
     mzi_text_put(text, "  %-9s %-34s %-4s %-26s %-18s %-8s %s%s%s\n", op->phase, op->name,
                  mezzo_dtype_name(op->compute), op->kernel, shape, op->rule, op->reason,
                  op->fallback ? "  ! " : "", op->fallback ? op->fallback : "");
@@ -57,7 +50,7 @@ static mezzo_status put_casts(mzi_text *text, mezzo_model *model, const mezzo_pl
 static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             mzi_text *text) {
     mzi_text_put(text, "%s, batch %lld, %s, %s, %d workers\n\n", e->kind->name,
-                 (long long)e->shape[0], mezzo_dtype_name(e->precision),
+                 (long long)e->data.shape.batch, mezzo_dtype_name(e->precision),
                  mezzo_isa_name(mezzo_ctx_isa(e->ctx)), mezzo_ctx_threads(e->ctx));
     mzi_text_put(text, "  %-9s %-34s %-4s %-26s %-18s %-8s %s\n", "phase", "operation", "type",
                  "kernel", "shape", "rule", "reason");
@@ -105,15 +98,15 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     *out = json_pack(
         "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:o}",
-        "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->shape[0], "precision",
-        mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)), "threads",
-        mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash, "execution_hash",
-        info->execution_hash, "casts", info->cast_count, "kernel_calls", info->call_count,
-        "fallbacks", info->fallback_count, "flops", info->flops, "memory", "state_bytes",
-        (json_int_t)info->state_bytes, "weight_bytes", (json_int_t)info->weight_bytes,
-        "activation_bytes", (json_int_t)info->activation_bytes, "workspace_bytes",
-        (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes, "operations",
-        operations);
+        "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
+        "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
+        "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
+        "execution_hash", info->execution_hash, "casts", info->cast_count, "kernel_calls",
+        info->call_count, "fallbacks", info->fallback_count, "flops", info->flops, "memory",
+        "state_bytes", (json_int_t)info->state_bytes, "weight_bytes",
+        (json_int_t)info->weight_bytes, "activation_bytes", (json_int_t)info->activation_bytes,
+        "workspace_bytes", (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes,
+        "operations", operations);
     return MEZZO_OK;
 }
 

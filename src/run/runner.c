@@ -31,3 +31,20 @@ mezzo_status mezzo_runner_add_kind(mezzo_runner *runner, const mezzo_model_kind 
     runner->kinds[runner->kind_count++] = *kind;
     return MEZZO_OK;
 }
+
+mezzo_status mzi_runner_kind(const mezzo_runner *runner, const mezzo_config *config,
+                             const mezzo_model_kind **out) {
+    const char *name = mezzo_config_text(config, "model.kind");
+    char known[256] = "";
+    size_t used = 0;
+    for (int k = 0; k < runner->kind_count; k++) {
+        if (strcmp(runner->kinds[k].name, name) == 0) {
+            *out = &runner->kinds[k];
+            return MEZZO_OK;
+        }
+        used += mzi_format(known + used, sizeof known - used, "%s%s", k ? ", " : "",
+                           runner->kinds[k].name);
+    }
+    MZI_FAIL(runner->ctx, MEZZO_CONFIG, "%s: model.kind: unknown kind \"%s\"; there are: %s",
+             mezzo_config_origin(config, "model.kind"), name, known);
+}

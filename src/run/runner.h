@@ -4,11 +4,12 @@
 #define MZI_RUN_RUNNER_H
 
 #include "base/ctx.h"
-#include "mezzo/data.h"
 #include "mezzo/run.h"
+#include "run/dataset.h"
 
 enum {
-    MZI_KIND_MAX = 32
+    MZI_KIND_MAX = 32,
+    MZI_WEIGHTS_PATH = 4096
 };
 
 struct mezzo_runner {
@@ -17,31 +18,47 @@ struct mezzo_runner {
     int kind_count;
 };
 
+/* The kind that model.kind names; CONFIG, with those that there are, if it is none. */
+mezzo_status mzi_runner_kind(const mezzo_runner *runner, const mezzo_config *config,
+                             const mezzo_model_kind **out);
+
 typedef struct mzi_experiment {
     mezzo_ctx *ctx;
     const mezzo_config *config;
     const mezzo_model_kind *kind;
-    mezzo_images *train_images, *test_images;
-    mezzo_loader *train_loader, *test_loader;
+    mzi_dataset data;
     mezzo_model *model;
     mezzo_trainer *trainer;
     mezzo_dtype precision;
-    int64_t shape[4]; /* of a batch: B, H, W, C */
-    int32_t classes;
-    int64_t train_count, steps; /* samples to train on; committed steps to reach */
+    int64_t steps; /* committed ones to reach */
 } mzi_experiment;
+
+typedef struct mzi_evaluation {
+    double loss, accuracy; /* means over the rows of the test split */
+    const char *metric;    /* what it is judged by, and its value   */
+    double value;
+} mzi_evaluation;
 
 /* Data, model and trainer.  Destroy it after a failure too. */
 mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
                                    const mezzo_config *config);
+/* Tokenizer and model for one sequence, token by token: no data, no trainer.  Likewise. */
+mezzo_status mzi_experiment_create_decoder(mzi_experiment *e, mezzo_runner *runner,
+                                           const mezzo_config *config);
 void mzi_experiment_destroy(mzi_experiment *e);
-/* Mean loss and accuracy over the test split, with the weights as they are. */
-mezzo_status mzi_experiment_evaluate(mzi_experiment *e, double *loss, double *accuracy);
+/* Over the test split, with the weights as they are. */
+mezzo_status mzi_experiment_evaluate(mzi_experiment *e, mzi_evaluation *out);
+/* Into a summary. */
+mezzo_status mzi_experiment_summarise(mzi_experiment *e, mezzo_summary *s);
 /* Bytes of state, weights, activations and workspaces, of both entry points. */
 mezzo_status mzi_experiment_planned_bytes(mzi_experiment *e, uint64_t *bytes);
 /* The state to and from FOLDER (checkpoint/weights.h) or a file. */
 mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const char *plan_hash);
 mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path);
+/* Parameters and statistics of train.weights, if it is set; the optimizer starts afresh. */
+mezzo_status mzi_experiment_start(mzi_experiment *e);
+/* The file that `path` stands for: of a run directory, its masters. */
+void mzi_weights_path(const char *path, char out[MZI_WEIGHTS_PATH]);
 
 /* mezzo_run_train, shown to the hooks under `label`. */
 mezzo_status mzi_run_train_as(mezzo_runner *runner, const mezzo_config *config, const char *label,

@@ -21,11 +21,18 @@ static void free_copies(mezzo_ctx *ctx, copies *c) {
     mzi_free(ctx, c->data, c->data_bytes);
 }
 
+static bool is_saved(const mzi_experiment *e, int s) {
+    return mezzo_model_state_at(e->model, s).kind != MEZZO_STATE_CACHE;
+}
+
+static int64_t saved_count(const mzi_experiment *e, int s) {
+    return is_saved(e, s) ? mezzo_shape_count(mezzo_model_state_at(e->model, s).shape) : 0;
+}
+
 static mezzo_status make_copies(const mzi_experiment *e, copies *c) {
     *c = (copies){.state_count = mezzo_model_state_count(e->model)};
     for (int s = 0; s < c->state_count; s++)
-        c->data_bytes +=
-            (size_t)mezzo_shape_count(mezzo_model_state_at(e->model, s).shape) * sizeof *c->data;
+        c->data_bytes += (size_t)saved_count(e, s) * sizeof *c->data;
     c->weights = mzi_alloc(e->ctx, (size_t)c->state_count * sizeof *c->weights);
     c->moments = mzi_alloc(e->ctx, (size_t)c->state_count * sizeof *c->moments);
     c->data = mzi_alloc(e->ctx, c->data_bytes);
@@ -39,9 +46,9 @@ static mezzo_status make_copies(const mzi_experiment *e, copies *c) {
         if (info.kind == MEZZO_STATE_MOMENT)
             c->moments[c->moment_count++] =
                 (mezzo_safetensors_item){info.name, MEZZO_F32, info.shape, at};
-        else
+        else if (is_saved(e, s))
             c->weights[c->weight_count++] = (mzi_weight){info.name, info.shape, info.compute, at};
-        at += mezzo_shape_count(info.shape);
+        at += saved_count(e, s);
     }
     return MEZZO_OK;
 }
@@ -49,8 +56,9 @@ static mezzo_status make_copies(const mzi_experiment *e, copies *c) {
 static mezzo_status read_state(const mzi_experiment *e, copies *c) {
     float *at = c->data;
     for (int s = 0; s < c->state_count; s++) {
-        int64_t n = mezzo_shape_count(mezzo_model_state_at(e->model, s).shape);
-        MZI_TRY(mezzo_model_read(e->model, s, at, n));
+        int64_t n = saved_count(e, s);
+        if (n)
+            MZI_TRY(mezzo_model_read(e->model, s, at, n));
         at += n;
     }
     return MEZZO_OK;
@@ -70,21 +78,40 @@ mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const ch
 }
 
 /* A run directory stands for its masters. */
-static void resolve(const char *path, char *out, size_t capacity) {
+void mzi_weights_path(const char *path, char out[MZI_WEIGHTS_PATH]) {
     struct stat info;
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-    mzi_format(out, capacity, "%s%s", path, folder ? "/" MZI_RUN_FINAL "/" MZI_MASTERS_FILE : "");
+    mzi_format(out, MZI_WEIGHTS_PATH, "%s%s", path,
+               folder ? "/" MZI_RUN_FINAL "/" MZI_MASTERS_FILE : "");
 }
 
-mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path) {
+static mezzo_status load(mzi_experiment *e, const char *path, int *rounded) {
     copies c;
-    char file[4096];
-    resolve(path, file, sizeof file);
+    char file[MZI_WEIGHTS_PATH];
+    mzi_weights_path(path, file);
     MZI_TRY(make_copies(e, &c));
-    mezzo_status status = mzi_weights_load(e->ctx, file, c.weights, c.weight_count);
+    mezzo_status status = mzi_weights_load(e->ctx, file, c.weights, c.weight_count, rounded);
     for (int w = 0; w < c.weight_count && status == MEZZO_OK; w++)
         status = mezzo_model_write(e->model, mezzo_model_state_find(e->model, c.weights[w].name),
                                    c.weights[w].data, mezzo_shape_count(c.weights[w].shape));
     free_copies(e->ctx, &c);
     return status;
+}
+
+mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path) {
+    return load(e, path, NULL);
+}
+
+mezzo_status mzi_experiment_start(mzi_experiment *e) {
+    const char *path = mezzo_config_text(e->config, "train.weights");
+    int rounded = 0;
+    if (path[0] == '\0')
+        return MEZZO_OK;
+    MZI_TRY(load(e, path, &rounded));
+    if (rounded > 0)
+        mzi_log(e->ctx, MEZZO_LOG_WARNING,
+                "train.weights: %d tensors of '%s' are in half precision: the FP32 masters start "
+                "from rounded values; " MZI_MASTERS_FILE " of a run has them in full",
+                rounded, path);
+    return MEZZO_OK;
 }

@@ -116,11 +116,11 @@ static mezzo_status note_scale(training *t, const mezzo_step_result *r) {
 static void note_progress(training *t, const mezzo_step_result *r) {
     mezzo_progress *p = &t->progress;
     double seconds = (double)t->train_ns * 1e-9;
-    double samples = (double)(t->attempts * t->e.shape[0]);
+    double samples = (double)(t->attempts * t->e.data.step_batch);
     p->label = t->label;
     p->step = r->step;
     p->steps = t->e.steps;
-    p->epoch = samples / (double)t->e.train_count;
+    p->epoch = samples / (double)t->e.data.train_count;
     p->loss = r->loss;
     p->lr = r->lr;
     p->grad_norm = r->grad_norm;
@@ -136,17 +136,16 @@ static void note_progress(training *t, const mezzo_step_result *r) {
 static mezzo_status evaluate(training *t, const mezzo_step_result *r) {
     mezzo_summary *s = &t->summary;
     mzi_metrics *m = &t->e.ctx->metrics;
-    MZI_TRY(mzi_experiment_evaluate(&t->e, &s->eval_loss, &s->eval_value));
-    mzi_format(s->eval_metric, sizeof s->eval_metric, "accuracy");
+    MZI_TRY(mzi_experiment_summarise(&t->e, s));
     mzi_metric_set(m, MZI_METRIC_peak_rss_bytes, (double)mzi_memory_resident_max());
     mzi_metric_set(m, MZI_METRIC_eval_loss, s->eval_loss);
     mzi_metric_set(m, MZI_METRIC_eval_value, s->eval_value);
     t->last_eval_step = r->step;
     const mzi_field fields[] = {{"eval_loss", NULL, s->eval_loss},
-                                {"accuracy", NULL, s->eval_value}};
+                                {s->eval_metric, NULL, s->eval_value}};
     MZI_TRY(event(t, r, "eval", fields, 2));
     if (t->hooks && t->hooks->evaluated)
-        t->hooks->evaluated(t->hooks->user, &t->progress, s->eval_loss, s->eval_value);
+        t->hooks->evaluated(t->hooks->user, &t->progress, s);
     return MEZZO_OK;
 }
 
@@ -157,27 +156,24 @@ static bool evaluation_is_due(const training *t, const mezzo_step_result *r) {
         return false;
     if (every > 0)
         return r->step % every == 0;
-    int64_t batch = t->e.shape[0], count = t->e.train_count;
+    int64_t batch = t->e.data.step_batch, count = t->e.data.train_count;
     return t->attempts * batch / count > (t->attempts - 1) * batch / count;
 }
 
 static mezzo_status one_step(training *t, mezzo_step_result *r) {
-    const int64_t *shape = t->e.shape;
+    const mzi_dataset *data = &t->e.data;
     int64_t begin = mzi_clock_ns();
-    mezzo_batch batch;
-    MZI_TRY(mezzo_loader_next(t->e.train_loader, &batch));
-    const mezzo_binding inputs[] = {
-        {"x", batch.x, (size_t)(shape[0] * shape[1] * shape[2] * shape[3]) * sizeof *batch.x},
-        {"labels", batch.labels, (size_t)shape[0] * sizeof *batch.labels}};
-    MZI_TRY(mezzo_trainer_step(t->e.trainer, inputs, 2, r));
+    mzi_feed feed;
+    MZI_TRY(mzi_dataset_next_step(&t->e.data, &feed));
+    MZI_TRY(mezzo_trainer_step(t->e.trainer, feed.inputs, 2, r));
     int64_t ns = mzi_clock_ns() - begin;
     t->step_ns[t->attempts++ % t->ring] = ns;
     t->train_ns += ns;
     mzi_metrics *m = &t->e.ctx->metrics;
     mzi_metric_set(m, MZI_METRIC_step_ns, (double)ns);
-    mzi_metric_set(m, MZI_METRIC_samples_per_s, (double)shape[0] / ((double)ns * 1e-9));
+    mzi_metric_set(m, MZI_METRIC_samples_per_s, (double)data->step_batch / ((double)ns * 1e-9));
     mzi_metric_set(m, MZI_METRIC_epoch,
-                   (double)(t->attempts * shape[0]) / (double)t->e.train_count);
+                   (double)(t->attempts * data->step_batch) / (double)data->train_count);
     if (t->attempts == 1)
         t->summary.loss_first = r->loss;
     t->summary.loss_last = r->loss;
@@ -225,7 +221,10 @@ static mezzo_status finish(training *t, const char *how) {
     s->steps = state.step;
     s->loss_scale_last = state.scaler.scale;
     s->train_s = (double)t->train_ns * 1e-9;
-    s->samples_per_s = t->train_ns > 0 ? (double)(t->attempts * t->e.shape[0]) / s->train_s : 0.0;
+    s->samples_per_s =
+        t->train_ns > 0 ? (double)(t->attempts * t->e.data.step_batch) / s->train_s : 0.0;
+    if (t->e.data.kind == MEZZO_DATA_TOKENS)
+        s->tokens_per_s = s->samples_per_s * (double)mzi_dataset_rows(&t->e.data);
     mzi_format(folder, sizeof folder, "%s/" MZI_RUN_FINAL, s->run_dir);
     MZI_TRY(mzi_experiment_save(&t->e, folder, s->plan_hash));
     MZI_TRY(mzi_run_dir_event(t->dir, state.step, state.attempt, "save", NULL, 0));
@@ -240,6 +239,7 @@ static mezzo_status finish(training *t, const char *how) {
 
 static mezzo_status run(training *t, mezzo_runner *runner, const mezzo_config *config) {
     MZI_TRY(mzi_experiment_create(&t->e, runner, config));
+    MZI_TRY(mzi_experiment_start(&t->e));
     MZI_TRY(prepare(t));
     MZI_TRY(open_run(t));
     mezzo_status status = loop(t);

@@ -30,6 +30,22 @@ static mezzo_status copy_overrides(mezzo_model *model, const mezzo_precision *pr
     return MEZZO_OK;
 }
 
+static mezzo_status copy_recompute(mezzo_model *model, const mezzo_model_config *config) {
+    size_t bytes = (size_t)config->recompute_count * sizeof *model->recompute;
+    if (config->recompute_count == 0)
+        return MEZZO_OK;
+    model->recompute = mzi_alloc(model->ctx, bytes);
+    if (!model->recompute)
+        return mzi_out_of_memory(model->ctx, bytes, "patterns");
+    model->recompute_count = config->recompute_count;
+    for (int k = 0; k < config->recompute_count; k++) {
+        model->recompute[k] = mzi_copy_text(model->ctx, config->recompute[k]);
+        if (!model->recompute[k])
+            return mzi_out_of_memory(model->ctx, bytes, "patterns");
+    }
+    return MEZZO_OK;
+}
+
 static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_model_config *config) {
     mezzo_dtype compute = config->precision.compute;
     if (!config->build)
@@ -50,6 +66,7 @@ static mezzo_status check_device(const mezzo_model *model) {
 static mezzo_status create(mezzo_model *model, const mezzo_model_config *config,
                            mezzo_entry entry) {
     MZI_TRY(copy_overrides(model, &config->precision));
+    MZI_TRY(copy_recompute(model, config));
     MZI_TRY(mzi_backend_create(&model->backend, model->ctx, config->device));
     MZI_TRY(check_device(model));
     mezzo_graph *graph;
@@ -95,7 +112,7 @@ void mezzo_model_destroy(mezzo_model *model) {
         return;
     mezzo_ctx *ctx = model->ctx;
     mzi_backend *backend = model->backend;
-    for (int e = 0; e < 2; e++)
+    for (int e = 0; e < MEZZO_ENTRY_COUNT; e++)
         destroy_entry(model, &model->entries[e]);
     for (int32_t s = 0; s < model->state_count; s++) {
         backend->buffer_destroy(backend, &model->states[s].buffer);
@@ -108,6 +125,9 @@ void mezzo_model_destroy(mezzo_model *model) {
     for (int k = 0; k < model->precision.override_count; k++)
         mzi_free_text(ctx, (char *)(uintptr_t)model->overrides[k].match);
     mzi_free(ctx, model->overrides, (size_t)model->override_capacity * sizeof *model->overrides);
+    for (int k = 0; k < model->recompute_count; k++)
+        mzi_free_text(ctx, model->recompute[k]);
+    mzi_free(ctx, model->recompute, (size_t)model->recompute_count * sizeof *model->recompute);
     if (backend)
         backend->destroy(backend);
     mzi_free(ctx, model, sizeof *model);
@@ -176,8 +196,11 @@ mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_grap
         return status;
     }
     destroy_entry(model, e);
-    MZI_TRY(
-        mzi_plan_create(&e->plan, graph, &model->backend->target, recipe, model->precision.strict));
+    const mzi_plan_config config = {.recipe = recipe,
+                                    .strict = model->precision.strict,
+                                    .recompute = (const char *const *)model->recompute,
+                                    .recompute_count = model->recompute_count};
+    MZI_TRY(mzi_plan_create(&e->plan, graph, &model->backend->target, &config));
     status = give_memory(model, e);
     if (status != MEZZO_OK)
         destroy_entry(model, e);
@@ -221,14 +244,16 @@ static const mezzo_binding *find_binding(const mezzo_binding *inputs, int count,
 static mezzo_status check_integers(mezzo_ctx *ctx, const mzi_value *value, const int32_t *data) {
     int64_t count = mezzo_shape_count(value->tensor.shape);
     for (int64_t i = 0; value->int_below && i < count; i++)
-        if (data[i] >= value->int_below)
-            MZI_FAIL(ctx, MEZZO_DATA, "input `%s`: element %lld is %d; the graph takes 0..%lld",
-                     value->name, (long long)i, data[i], (long long)value->int_below - 1);
+        if (data[i] < value->int_from || data[i] >= value->int_below)
+            MZI_FAIL(ctx, MEZZO_DATA, "input `%s`: element %lld is %d; the graph takes %lld..%lld",
+                     value->name, (long long)i, data[i],
+                     value->int_from > 0 ? (long long)value->int_from : 0LL,
+                     (long long)value->int_below - 1);
     return MEZZO_OK;
 }
 
 mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_binding *inputs,
-                            int count) {
+                            int count, int64_t part, int64_t parts) {
     const mezzo_graph *graph = model->entries[entry].plan->graph;
     int used = 0;
     for (int32_t v = 1; v < graph->value_count; v++) {
@@ -238,11 +263,15 @@ mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_b
         const mezzo_binding *input = find_binding(inputs, count, value->name);
         if (!input)
             MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "input `%s` is missing", value->name);
-        if (input->bytes != mzi_value_bytes(value))
-            MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "input `%s` has %zu bytes; it takes %llu",
-                     value->name, input->bytes, (unsigned long long)mzi_value_bytes(value));
-        MZI_TRY(check_integers(model->ctx, value, input->data));
-        MZI_TRY(mzi_model_upload(model, entry, v, input->data, input->bytes));
+        uint64_t bytes = mzi_value_bytes(value);
+        if (input->bytes != bytes * (uint64_t)parts)
+            MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT,
+                     "input `%s` has %zu bytes; it takes %llu (%lld times %llu)", value->name,
+                     input->bytes, (unsigned long long)bytes * (unsigned long long)parts,
+                     (long long)parts, (unsigned long long)bytes);
+        const void *data = (const unsigned char *)input->data + bytes * (uint64_t)part;
+        MZI_TRY(check_integers(model->ctx, value, data));
+        MZI_TRY(mzi_model_upload(model, entry, v, data, bytes));
         used++;
     }
     if (used != count)
@@ -262,11 +291,20 @@ mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase firs
     return backend->program_run(backend, e->program, first ? end[first - 1] : 0, end[last]);
 }
 
-mezzo_status mezzo_model_evaluate(mezzo_model *model, const mezzo_binding *inputs, int count) {
+static mezzo_status run_forward(mezzo_model *model, mezzo_entry entry, const mezzo_binding *inputs,
+                                int count) {
     mzi_error_clear(model->ctx);
-    MZI_TRY(mzi_model_ensure(model, MEZZO_ENTRY_EVAL));
-    MZI_TRY(mzi_model_bind(model, MEZZO_ENTRY_EVAL, inputs, count));
-    return mzi_model_run(model, MEZZO_ENTRY_EVAL, MZI_PHASE_FORWARD, MZI_PHASE_FORWARD);
+    MZI_TRY(mzi_model_ensure(model, entry));
+    MZI_TRY(mzi_model_bind(model, entry, inputs, count, 0, 1));
+    return mzi_model_run(model, entry, MZI_PHASE_FORWARD, MZI_PHASE_FORWARD);
+}
+
+mezzo_status mezzo_model_evaluate(mezzo_model *model, const mezzo_binding *inputs, int count) {
+    return run_forward(model, MEZZO_ENTRY_EVAL, inputs, count);
+}
+
+mezzo_status mezzo_model_decode(mezzo_model *model, const mezzo_binding *inputs, int count) {
+    return run_forward(model, MEZZO_ENTRY_DECODE, inputs, count);
 }
 
 mezzo_status mezzo_model_output(mezzo_model *model, mezzo_entry entry, const char *name, float *out,

@@ -38,13 +38,15 @@ struct mezzo_model {
     mezzo_precision precision;
     mezzo_override *overrides; /* owned */
     int override_capacity;
+    char **recompute; /* owned */
+    int recompute_count;
     uint64_t seed;
     mzi_backend *backend;
     mzi_state *states;
     int32_t state_count, state_capacity;
     mzi_derived *derived;
     int32_t derived_count, derived_capacity;
-    mzi_entry entries[2];
+    mzi_entry entries[MEZZO_ENTRY_COUNT];
     uint64_t version; /* raised whenever a parameter changes; starts at 1 */
 };
 
@@ -55,9 +57,10 @@ mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_grap
                                const char *recipe);
 /* Plan the entry if it is not. */
 mezzo_status mzi_model_ensure(mezzo_model *model, mezzo_entry entry);
-/* Upload a caller's inputs; every input of the graph must come once, but for mezzo's own. */
+/* Upload part `part` of `parts` of a caller's inputs, which lie one behind the other; every input
+ * of the graph must come once, but for mezzo's own. */
 mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_binding *inputs,
-                            int count);
+                            int count, int64_t part, int64_t parts);
 mezzo_status mzi_model_upload(mezzo_model *model, mezzo_entry entry, int32_t value,
                               const void *data, uint64_t bytes);
 mezzo_status mzi_model_download(mezzo_model *model, mezzo_entry entry, int32_t value, void *data,

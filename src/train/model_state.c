@@ -67,6 +67,8 @@ static mezzo_status upload_initial(mezzo_model *model, mzi_state *state, const m
 static mezzo_state_kind kind_of(const mzi_value *value) {
     if (value->kind == MZI_VALUE_PARAM)
         return MEZZO_STATE_PARAM;
+    if (value->is_cache)
+        return MEZZO_STATE_CACHE;
     return strncmp(value->name, "optimizer/", 10) == 0 ? MEZZO_STATE_MOMENT : MEZZO_STATE_STATISTIC;
 }
 

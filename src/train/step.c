@@ -1,6 +1,7 @@
 /* The training step.
  *
- *   batch in -> forward, backward, norms -> read loss and norms -> decide
+ *   for each micro-batch: in -> forward, backward -> read loss
+ *   norms -> read them -> decide
  *     commit: scalars in -> optimizer on every master, statistics -> step + 1
  *     skip:   nothing is written; the scale moves
  *
@@ -15,6 +16,10 @@
 #include "train/scaler.h"
 #include "train/update.h"
 
+enum {
+    ACCUMULATE_MAX = 1 << 20
+};
+
 struct mezzo_trainer {
     mezzo_model *model;
     mezzo_trainer_config config;
@@ -23,7 +28,7 @@ struct mezzo_trainer {
     mzi_update update;
     double *norm_host; /* as many as the largest gradient has parts, twice */
     size_t norm_bytes;
-    double grad_factor;                  /* of the last step: unscaling, without clipping */
+    double grad_factor;                  /* of this step: unscaling, without clipping */
     mezzo_skip ledger[MEZZO_LEDGER_MAX]; /* skip k in slot k mod MEZZO_LEDGER_MAX */
 };
 
@@ -38,14 +43,14 @@ static void recipe_of(const mezzo_trainer *t, char *out, size_t capacity) {
     const mezzo_optimizer_config *o = &t->config.optimizer;
     const mezzo_scaler_config *s = &t->state.scaler.config;
     const mezzo_schedule *c = &t->config.schedule;
-    mzi_format(out, capacity,
-               "optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
-               "scale %d %a %a %a %d; schedule %d warmup %lld steps %lld min %a",
-               o->kind, (double)o->lr, (double)o->weight_decay, (double)o->beta1, (double)o->beta2,
-               (double)o->eps, (double)o->momentum, o->nesterov, (double)t->config.clip,
-               (int)s->mode, (double)s->init, (double)s->growth, (double)s->backoff,
-               s->growth_interval, (int)c->kind, (long long)c->warmup, (long long)c->steps,
-               (double)c->lr_min);
+    mzi_format(
+        out, capacity,
+        "accumulate %d; optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
+        "scale %d %a %a %a %d; schedule %d warmup %lld steps %lld min %a",
+        t->config.accumulate, o->kind, (double)o->lr, (double)o->weight_decay, (double)o->beta1,
+        (double)o->beta2, (double)o->eps, (double)o->momentum, o->nesterov, (double)t->config.clip,
+        (int)s->mode, (double)s->init, (double)s->growth, (double)s->backoff, s->growth_interval,
+        (int)c->kind, (long long)c->warmup, (long long)c->steps, (double)c->lr_min);
 }
 
 static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *config) {
@@ -55,17 +60,26 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
     if (!(config->optimizer.lr >= 0.0f && isfinite(config->optimizer.lr)))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "learning rate %g: finite and not negative",
                  (double)config->optimizer.lr);
+    if (config->accumulate < 0 || config->accumulate > ACCUMULATE_MAX)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "accumulate %d: 1 to %d micro-batches",
+                 config->accumulate, (int)ACCUMULATE_MAX);
     if (config->schedule.warmup < 0 || config->schedule.steps < 0)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "schedule: warmup %lld of %lld steps",
                  (long long)config->schedule.warmup, (long long)config->schedule.steps);
     return MEZZO_OK;
 }
 
+static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph) {
+    if (t->config.accumulate > 1)
+        MZI_TRY(mzi_pass_accumulate(graph, &t->update.window));
+    return mzi_update_append(graph, t->optim, &t->config.optimizer, &t->update);
+}
+
 static mezzo_status plan(mezzo_trainer *t) {
     mezzo_graph *graph;
     char recipe[600];
     MZI_TRY(mzi_model_graph(t->model, MEZZO_ENTRY_TRAIN, &graph));
-    mezzo_status status = mzi_update_append(graph, t->optim, &t->config.optimizer, &t->update);
+    mezzo_status status = append_tail(t, graph);
     if (status != MEZZO_OK) {
         mzi_graph_destroy(graph);
         return status;
@@ -106,6 +120,7 @@ mezzo_status mezzo_trainer_create(mezzo_trainer **out, mezzo_model *model,
         return mzi_out_of_memory(model->ctx, sizeof *t, "a trainer");
     t->model = model;
     t->config = *config;
+    t->config.accumulate = config->accumulate ? config->accumulate : 1;
     mezzo_status status = create(t);
     if (status != MEZZO_OK) {
         mezzo_trainer_destroy(t);
@@ -158,7 +173,7 @@ static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
         r->reason = is_gradient ? MEZZO_SKIP_GRADIENT : MEZZO_SKIP_STATISTIC;
     }
     r->grad_norm =
-        r->reason == MEZZO_SKIP_GRADIENT ? (double)INFINITY : sqrt(total) / (double)r->loss_scale;
+        r->reason == MEZZO_SKIP_GRADIENT ? (double)INFINITY : sqrt(total) * t->grad_factor;
     return MEZZO_OK;
 }
 
@@ -172,19 +187,59 @@ static void judge(mezzo_step_result *r) {
     r->skipped = r->reason != MEZZO_SKIP_NONE;
 }
 
-static mezzo_status run_graph(mezzo_trainer *t, const mezzo_binding *inputs, int count) {
-    const mezzo_graph *graph = graph_of(t);
-    MZI_TRY(mzi_model_bind(t->model, MEZZO_ENTRY_TRAIN, inputs, count));
-    MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->loss_scale, &t->state.scaler.scale,
-                             sizeof t->state.scaler.scale));
-    if (graph->rng) {
-        /* A try's own number and the row in its batch: workers do not change it. */
-        uint64_t seed = t->model->seed;
-        const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)t->state.attempt,
-                                 0};
-        MZI_TRY(mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, graph->rng, key, sizeof key));
+static mezzo_status give(mezzo_trainer *t, int32_t value, const void *data, uint64_t bytes) {
+    return value ? mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, value, data, bytes) : MEZZO_OK;
+}
+
+/* Samples of a micro-batch: the first axis of the graph's first input. */
+static int64_t samples(const mezzo_graph *graph) {
+    for (int32_t v = 1; v < graph->value_count; v++) {
+        const mzi_value *value = &graph->values[v];
+        if (value->kind == MZI_VALUE_INPUT && value->tensor.shape.rank > 0)
+            return value->tensor.shape.dim[0];
     }
+    return 0;
+}
+
+static mezzo_status run_micro_batch(mezzo_trainer *t, const mezzo_binding *inputs, int count,
+                                    int32_t k) {
+    const mezzo_graph *graph = graph_of(t);
+    const mzi_window *window = &t->update.window;
+    const float one = 1.0f;
+    const int32_t first = k == 0;
+    MZI_TRY(mzi_model_bind(t->model, MEZZO_ENTRY_TRAIN, inputs, count, k, t->config.accumulate));
+    MZI_TRY(give(t, graph->loss_scale, &t->state.scaler.scale, sizeof t->state.scaler.scale));
+    MZI_TRY(give(t, window->first, &first, sizeof first));
+    MZI_TRY(give(t, window->one, &one, sizeof one));
+    /* A try's own number and the sample in its window: neither workers nor the cut into
+     * micro-batches change it. */
+    uint64_t seed = t->model->seed;
+    const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)t->state.attempt,
+                             (uint32_t)(k * samples(graph))};
+    MZI_TRY(give(t, graph->rng, key, sizeof key));
     return mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD);
+}
+
+/* All micro-batches.  The loss is their mean by rows. */
+static mezzo_status run_window(mezzo_trainer *t, const mezzo_binding *inputs, int count,
+                               mezzo_step_result *r) {
+    const mezzo_graph *graph = graph_of(t);
+    double loss_sum = 0.0, row_sum = 0.0;
+    for (int32_t k = 0; k < t->config.accumulate; k++) {
+        float loss, rows = 1.0f;
+        MZI_TRY(run_micro_batch(t, inputs, count, k));
+        MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph->loss, &loss, sizeof loss));
+        if (t->update.window.rows && !t->update.window.one)
+            MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, t->update.window.rows, &rows,
+                                       sizeof rows));
+        loss_sum += (double)loss * (double)rows;
+        row_sum += (double)rows;
+    }
+    bool one = t->config.accumulate == 1; /* its gradients are means already */
+    row_sum = one || row_sum < 1.0 ? 1.0 : row_sum;
+    r->loss = loss_sum / row_sum;
+    t->grad_factor = 1.0 / ((double)r->loss_scale * row_sum);
+    return mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_CHECK, MZI_PHASE_CHECK);
 }
 
 static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
@@ -192,7 +247,7 @@ static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
     double number = (double)(t->state.step + 1), clip = 1.0;
     if (t->config.clip > 0.0f) /* the 1e-6 is PyTorch's */
         clip = fmin(1.0, (double)t->config.clip / (r->grad_norm + 1e-6));
-    const float scalars[MZI_OPTIM_SCALARS] = {(float)r->lr, (float)(clip / (double)r->loss_scale),
+    const float scalars[MZI_OPTIM_SCALARS] = {(float)r->lr, (float)(clip * t->grad_factor),
                                               (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
                                               (float)(1.0 / (1.0 - pow((double)o->beta2, number)))};
     MZI_TRY(
@@ -218,17 +273,12 @@ static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r) {
 
 mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, int count,
                                 mezzo_step_result *result) {
-    const mezzo_graph *graph = graph_of(t);
     mzi_error_clear(t->model->ctx);
     mezzo_step_result r = {.loss_scale = t->state.scaler.scale,
                            .lr = mezzo_schedule_lr(&t->config.schedule,
                                                    (double)t->config.optimizer.lr, t->state.step)};
-    float loss;
-    MZI_TRY(run_graph(t, inputs, count));
-    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph->loss, &loss, sizeof loss));
-    r.loss = (double)loss;
+    MZI_TRY(run_window(t, inputs, count, &r));
     MZI_TRY(read_norms(t, &r));
-    t->grad_factor = 1.0 / (double)r.loss_scale;
     judge(&r);
     if (!r.skipped)
         MZI_TRY(write_update(t, &r));
@@ -263,6 +313,8 @@ mezzo_status mezzo_trainer_state_hash(mezzo_trainer *t, char *hex) {
     mzi_digest_add_i64(&digest, t->state.step);
     for (int32_t s = 0; s < model->state_count; s++) {
         const mzi_state *state = &model->states[s];
+        if (state->kind == MEZZO_STATE_CACHE)
+            continue;
         uint64_t bytes = state->buffer.bytes;
         void *host = mzi_alloc(model->ctx, bytes);
         if (!host)

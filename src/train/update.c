@@ -110,7 +110,7 @@ static mezzo_status add_norms(mezzo_graph *graph, mzi_update *out) {
     if (!out->norms)
         return mzi_out_of_memory(graph->ctx, (size_t)count * sizeof *out->norms, "norms");
     out->norm_count = 0;
-    graph->phase = MZI_PHASE_BACKWARD;
+    graph->phase = MZI_PHASE_CHECK;
     for (int32_t g = 0; g < graph->grad_count; g++)
         MZI_TRY(add_norm(graph, graph->grads[g].param, graph->grads[g].grad, out));
     for (int32_t c = 0; c < graph->commit_count; c++)

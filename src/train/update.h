@@ -2,6 +2,7 @@
 #ifndef MZI_TRAIN_UPDATE_H
 #define MZI_TRAIN_UPDATE_H
 
+#include "graph/window.h"
 #include "train/model.h"
 #include "train/optim.h"
 
@@ -12,9 +13,10 @@ typedef struct mzi_update {
      * then of the next value of each statistic. */
     int32_t *norms;
     int32_t norm_count;
+    mzi_window window; /* zeroed with one micro-batch a step */
 } mzi_update;
 
-/* Append to a differentiated, typed graph: in the phase backward a norm for each gradient, in the
+/* Append to a differentiated, typed graph: in the phase check a norm for each gradient, in the
  * phase update the optimizer for each parameter and a copy for each statistic.  `out->norms` lives
  * in the graph's arena. */
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,

@@ -25,7 +25,7 @@ refused() {
     refused 'data: {batch: 0}\n' '1:15: data.batch: expected an integer from 1 to'
     refused 'optimizer: {kind: adam}\n' '1:19: optimizer.kind: expected one of adamw|sgd, got "adam"; did you mean "adamw"?'
     refused 'precision: {strict: yes}\n' '1:21: precision.strict: expected true or false'
-    refused 'model: {channels: 5}\n' '1:19: model.channels: expected a list'
+    refused 'model: {hidden: {a: 5}}\n' '1:17: model.hidden: expected a list'
 }
 
 @test "what is no YAML for us" {

@@ -15,6 +15,8 @@ cmake --build build/fuzz --parallel "$(nproc)" --target $targets
 found=""
 for target in $targets; do
     mkdir -p "build/fuzz/corpus/$target"
+    seeds=tests/fuzz/seeds_${target#fuzz_}.py
+    [ ! -f "$seeds" ] || python3 "$seeds" "build/fuzz/corpus/$target"
     say "$target"
     "build/fuzz/tests/$target" -max_total_time="${FUZZ_SECONDS:-600}" -max_len=4096 -timeout=1 \
         -rss_limit_mb=2048 -print_final_stats=1 "build/fuzz/corpus/$target" tests/data 2>&1 |

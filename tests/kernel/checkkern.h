@@ -26,7 +26,8 @@ typedef struct ck_family {
     const char *outs,
         *ins; /* x: any storage type, =: that of out[0], f: f32, d: f64, i: i32, u: u8 */
     /* v: any value, c: about 1, l: labels, k: dropout key, n: window positions, e: log-sum-exp,
-     * s: optimizer scalars, q: squares (never negative) */
+     * s: optimizer scalars, q: squares (never negative), t: rows of a table, p: a place in the
+     * spare part of a table of positions, b: 0 or not, r: row of a cache */
     const char *content;
     /* The signs that make every term of the result positive, so that the reference computes the sum
      * of magnitudes which error bounds are made of. */
@@ -42,13 +43,15 @@ typedef struct ck_family {
 } ck_family;
 
 enum {
-    CK_BENCH_SHAPE = -1
+    CK_BENCH_SHAPE = -1,
+    CK_SPARE_POSITIONS = 3 /* rows of a table of positions beyond the longest sequence */
 };
 
 typedef struct ck_operand {
     mezzo_dtype type;
     int64_t count;
-    void *data; /* between guard bands */
+    bool absent; /* null */
+    void *data;  /* between guard bands */
     char *block;
     size_t block_bytes;
 } ck_operand;
@@ -96,9 +99,22 @@ const char *ck_case_compare(ck_case *c, ck_rule rule);
 void ck_bound(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_gelu(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_gelu_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_ln(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_ln_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_xent_part(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_xent_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_adamw(const ck_case *c, double *error[MZK_OUT_MAX]);
+
+/* checkkern_attention.c: shapes and bounds of the attention families. */
+enum {
+    CK_ATTENTION_SHAPES = 14,
+    CK_DECODE_SHAPES = 10
+};
+void ck_shape_attention(ck_case *c, int k);
+void ck_shape_decode(ck_case *c, int k);
+void ck_bound_attention(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_attention_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_attention_decode(const ck_case *c, double *error[MZK_OUT_MAX]);
 
 /* checkkern_modes.c */
 typedef struct ck_run {
@@ -121,6 +137,8 @@ void ck_fail(ck_run *run, const ck_case *c, const char *what);
 
 /* checkkern_patterns.c */
 void ck_patterns(ck_run *run);
+/* checkkern_attention.c: NaN on the other side of the diagonal. */
+void ck_causal(ck_run *run);
 
 /* checkkern_self.c: kernels that are wrong on purpose; how many were not caught. */
 int ck_self_test(uint64_t seed);

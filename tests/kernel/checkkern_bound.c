@@ -15,7 +15,7 @@ static void magnitudes(const ck_case *c, double *error[MZK_OUT_MAX]) {
     for (int k = 0; k < c->outs; k++) {
         if (mezzo_dtype_is_float(c->out[k].type))
             args.out_type[k] = MEZZO_F64;
-        args.out[k] = error[k];
+        args.out[k] = c->out[k].absent ? NULL : error[k];
     }
     for (int k = 0; k < c->ins; k++) {
         if (!mezzo_dtype_is_float(c->in[k].type) || !args.in[k])
@@ -85,6 +85,90 @@ void ck_bound_gelu_bwd(const ck_case *c, double *error[MZK_OUT_MAX]) {
             absolute = u * (s * in_s + second * (2 * in_s + in_e + 8) + 3 * (s + second));
         }
         error[0][i] = fabs(dy) * (absolute + gelu_end);
+    }
+}
+
+/* Layer norm of a row, e being what the mean is wrong by:
+ *   mean  a sum of C terms and its division, rounded: e = gamma_(C+1) sum|x| / C
+ *   var   of x - mean' is var + e^2, as sum(x - mean) = 0; C terms of a rounded difference,
+ * squared: wrong by e^2 + gamma_(C+4) (var + e^2).  It is never negative rstd  between rstd /
+ * sqrt(1 + r) and rstd / sqrt(1 - r), r that error / (var + eps), and never above 1/sqrt(eps); 0 if
+ * the sum of squares leaves FP32 y     (x - mean) rstd gamma + beta, three roundings, from mean and
+ * rstd as stored */
+static void ln_bound_row(const ck_case *c, int64_t r, double *error[MZK_OUT_MAX]) {
+    int64_t C = c->p.norm.C;
+    double eps = (double)c->p.norm.eps, n = (double)C, sum = 0, sum_abs = 0, squares = 0;
+    for (int64_t i = r * C; i < (r + 1) * C; i++) {
+        sum += ck_in(c, 0, i);
+        sum_abs += fabs(ck_in(c, 0, i));
+    }
+    double mean = sum / n, e = mzi_gamma(C + 1, u) * sum_abs / n + 0x1p-149;
+    for (int64_t i = r * C; i < (r + 1) * C; i++)
+        squares += pow(ck_in(c, 0, i) - mean, 2);
+    double var = squares / n, ratio = e * e + mzi_gamma(C + 4, u) * (var + e * e) + 0x1p-148;
+    ratio /= var + eps;
+    double rstd = 1 / sqrt(var + eps), wrong = 1 / sqrt(eps);
+    if (ratio < 1)
+        wrong = fmin(wrong, rstd * (1 / sqrt(1 - ratio) - 1));
+    if (1.001 * n * (var + e * e) > mzi_largest(MEZZO_F32))
+        wrong = fmax(wrong, rstd);
+    error[1][r] = e;
+    error[2][r] = wrong;
+    wrong += u * (rstd + wrong);
+    for (int64_t k = 0; k < C; k++) {
+        double far = fabs(ck_in(c, 0, r * C + k) - mean), gamma = fabs(ck_in(c, 1, k));
+        double beta = c->in[2].count ? fabs(ck_in(c, 2, k)) : 0;
+        error[0][r * C + k] = gamma * (e * (rstd + wrong) + far * wrong) +
+                              mzi_gamma(3, u) * (gamma * (far + e) * (rstd + wrong) + beta) +
+                              0x1p-149 * (1 + gamma);
+    }
+}
+
+void ck_bound_ln(const ck_case *c, double *error[MZK_OUT_MAX]) {
+    for (int64_t r = c->begin; r < c->end; r++)
+        ln_bound_row(c, r, error);
+}
+
+static double ln_xhat(const ck_case *c, int64_t r, int64_t k) {
+    return (ck_in(c, 1, r * c->p.norm.C + k) - ck_in(c, 2, r)) * ck_in(c, 3, r);
+}
+
+/* dx of a row: g has one rounding, xhat two.
+ *   mean(g)       C terms, division, rounded: gamma_(C+2) mean|g|
+ *   mean(g xhat)  gamma_(C+5) mean|g xhat|
+ *   dx            four more, and xhat's: gamma_(C+11) of |rstd| (|g| + mean|g| + |xhat| mean|g
+ * xhat|) A product that underflows loses t = 2^-149: with X and G the largest |xhat| and |g|,
+ * mean(g xhat) loses t (X + G + 2) of it. */
+static void ln_bwd_bound_row(const ck_case *c, int64_t r, double *dx) {
+    int64_t C = c->p.norm.C;
+    double mean_g = 0, mean_dot = 0, xhat_max = 0, g_max = 0, rstd = fabs(ck_in(c, 3, r));
+    for (int64_t k = 0; k < C; k++) {
+        double g = fabs(ck_in(c, 0, r * C + k) * ck_in(c, 4, k)), xhat = fabs(ln_xhat(c, r, k));
+        mean_g += g / (double)C;
+        mean_dot += g * xhat / (double)C;
+        g_max = fmax(g_max, g);
+        xhat_max = fmax(xhat_max, xhat);
+    }
+    for (int64_t k = 0; k < C; k++) {
+        double g = fabs(ck_in(c, 0, r * C + k) * ck_in(c, 4, k)), xhat = fabs(ln_xhat(c, r, k));
+        double lost = 3 + xhat * (xhat_max + g_max + 2) + mean_dot;
+        dx[r * C + k] = mzi_gamma(C + 11, u) * rstd * (g + mean_g + xhat * mean_dot) +
+                        0x1p-149 * (1 + rstd * lost);
+    }
+}
+
+/* dgamma and dbeta: a term has at most four roundings, the sum over a chunk as many as rows. */
+void ck_bound_ln_bwd(const ck_case *c, double *error[MZK_OUT_MAX]) {
+    int64_t C = c->p.norm.C, grain = c->p.norm.grain;
+    double relative = mzi_gamma(grain + 4, u);
+    for (int64_t r = c->begin; r < c->end; r++) {
+        ln_bwd_bound_row(c, r, error[0]);
+        for (int64_t k = 0; k < C; k++) {
+            double dy = fabs(ck_in(c, 0, r * C + k)), dot = dy * fabs(ln_xhat(c, r, k));
+            error[1][r / grain * C + k] += relative * dot + 0x1p-149 * (1 + dy);
+            if (!c->out[2].absent)
+                error[2][r / grain * C + k] += relative * dy;
+        }
     }
 }
 

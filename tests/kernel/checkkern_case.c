@@ -40,6 +40,14 @@ static double content_value(const ck_case *c, char content, int64_t i, uint64_t 
         return i == 3 ? (double)random_below(state, 6) : random_normal(state) * 1e9;
     case 'n':
         return (double)random_below(state, c->p.pool.KH * c->p.pool.KW);
+    case 't':
+        return (double)random_below(state, c->p.embed.V);
+    case 'p':
+        return (double)random_below(state, CK_SPARE_POSITIONS + 1);
+    case 'b':
+        return (double)random_below(state, 3);
+    case 'r':
+        return (double)random_below(state, c->p.attention.P);
     case 'e':
         return 2 + 2 * ck_random(state);
     case 's':
@@ -123,11 +131,12 @@ void ck_case_free(ck_case *c) {
 mzk_args ck_case_args(const ck_case *c) {
     mzk_args args = {.p = c->p};
     for (int k = 0; k < c->outs; k++) {
-        args.out[k] = c->out[k].data;
+        args.out[k] = c->out[k].absent ? NULL : c->out[k].data;
         args.out_type[k] = (uint8_t)c->out[k].type;
     }
     for (int k = 0; k < c->ins; k++) {
-        args.in[k] = c->in[k].count || k < 2 ? c->in[k].data : NULL; /* an absent bias */
+        bool bias = c->in[k].count || k < 2; /* or an absent one */
+        args.in[k] = bias && !c->in[k].absent ? c->in[k].data : NULL;
         args.in_type[k] = (uint8_t)c->in[k].type;
     }
     return args;

@@ -168,6 +168,73 @@ static void shape_norm_one(ck_case *c, int k) {
         c->in[0].count = c->p.norm.parts * 2 * c->p.norm.C;
 }
 
+static void shape_ln(ck_case *c, int k) {
+    int64_t rows, C;
+    rows_of(c, k, &rows, &C);
+    if (k == CK_BENCH_SHAPE) {
+        C = 768;
+        rows = c->elements / C;
+    }
+    bool backward = c->about->family == MZK_ln_bwd, bias = k % 2 == 0;
+    c->p.norm.C = C;
+    c->p.norm.rows = rows;
+    c->p.norm.eps = 1e-5f;
+    c->p.norm.grain = 40;
+    c->end = rows;
+    c->begin = rows > 2 && !backward ? 1 : 0;
+    c->cut = backward ? c->p.norm.grain : 1;
+    counts(c, rows * C, rows * C);
+    if (backward) {
+        int64_t slots = (rows + c->p.norm.grain - 1) / c->p.norm.grain * C;
+        c->out[1].count = slots;
+        c->out[2].count = bias ? slots : 0;
+        c->out[2].absent = !bias;
+        c->in[1].count = rows * C;
+        c->in[2].count = c->in[3].count = rows;
+        c->in[4].count = C;
+    } else {
+        c->out[1].count = c->out[2].count = rows;
+        c->in[1].count = C;
+        c->in[2].count = bias ? C : 0;
+    }
+}
+
+/* Sequences of 7 or fewer; without positions, with them, and with a start. */
+static void shape_embed(ck_case *c, int k) {
+    int64_t rows, n;
+    rows_of(c, k, &rows, &n);
+    bool bench = k == CK_BENCH_SHAPE;
+    n = bench ? 768 : n;
+    rows = bench ? c->elements / n : rows;
+    int64_t T = bench ? 256 : rows % 7 + 1, V = bench ? rows : 5 + k % 30;
+    int64_t P = T + CK_SPARE_POSITIONS;
+    mzk_family family = c->about->family;
+    c->p.embed.rows = rows;
+    c->p.embed.n = n;
+    c->p.embed.T = T;
+    c->p.embed.V = V;
+    int64_t domain = family == MZK_embed ? rows : family == MZK_embed_dw ? V : P;
+    bool cut = domain > 2 && !bench; /* rows of the table before and behind are others' */
+    c->begin = cut ? 1 : 0;
+    c->end = cut ? domain - 1 : domain;
+    c->cut = 1;
+    counts(c, domain * n, family == MZK_embed ? rows : rows * n);
+    if (family == MZK_embed) {
+        c->in[1].count = V * n;
+        c->in[2].count = k % 3 ? P * n : 0;
+        c->in[3].count = k % 3 == 2;
+    } else {
+        c->in[1].count = family == MZK_embed_dw ? rows : k % 2;
+        c->in[1].absent = !c->in[1].count && family == MZK_embed_dp;
+    }
+}
+
+static void shape_accumulate(ck_case *c, int k) {
+    shape_flat(c, k);
+    for (int i = 2; i < c->ins; i++)
+        c->in[i].count = 1;
+}
+
 static void shape_xent(ck_case *c, int k) {
     int64_t M, V;
     rows_of(c, k, &M, &V);
@@ -224,7 +291,11 @@ enum {
 static void shape_matmul(ck_case *c, int k) {
     static const int64_t bench[5] = {128, 128, 3136, 0, 1};
     const int64_t *s = k == CK_BENCH_SHAPE ? bench : matmuls[k];
-    c->p.matmul = (mzk_matmul_params){s[0], s[1], s[2], (int32_t)s[3], (int32_t)s[4]};
+    c->p.matmul = (mzk_matmul_params){.M = s[0],
+                                      .N = s[1],
+                                      .K = s[2],
+                                      .transpose_a = (int32_t)s[3],
+                                      .transpose_b = (int32_t)s[4]};
     c->end = s[0];
     c->begin = s[0] > 2 ? 1 : 0;
     c->cut = 1;
@@ -288,6 +359,9 @@ static int of_norm_block(const ck_case *c) { /* 64 rows in FP32, then FP64 */
     (void)c;
     return 64 + 4;
 }
+static int of_rows(const ck_case *c) {
+    return (int)c->p.embed.rows + 1;
+}
 static int of_matmul(const ck_case *c) {
     return (int)c->p.matmul.K + 1;
 }
@@ -342,11 +416,31 @@ static const ck_family families[] = {
      shape_norm_part, of_norm_block, NULL},
     {MZK_bn_bwd_apply, "x", "xxfffff", "vvvcvvv", "++-++--", "1111111", "0", true, ROWS_SHAPES,
      shape_norm, few, NULL},
+    {MZK_ln, "xff", "xff", "vvv", "+++", "111", "0--", false, ROWS_SHAPES, shape_ln, NULL,
+     ck_bound_ln},
+    {MZK_ln_bwd, "xff", "xxfff", "vvvcv", "+++++", "11111", "0--", false, ROWS_SHAPES, shape_ln,
+     NULL, ck_bound_ln_bwd},
+    {MZK_embed, "x", "iffi", "tvvp", "++++", "0110", "-", true, ROWS_SHAPES, shape_embed, one,
+     NULL},
+    {MZK_embed_dw, "f", "xi", "vt", "++", "00", "-", true, ROWS_SHAPES, shape_embed, of_rows, NULL},
+    {MZK_embed_dp, "f", "xi", "vp", "++", "00", "-", true, ROWS_SHAPES, shape_embed, of_rows, NULL},
+    {MZK_accumulate, "f", "fffi", "vvcb", "++++", "1010", "1", true, FLAT_SHAPES, shape_accumulate,
+     two, NULL},
+    {MZK_choose, "f", "ffi", "vvb", "+++", "000", "1", true, FLAT_SHAPES, shape_accumulate, none,
+     NULL},
     {MZK_xent_part, "ff", "xi", "vl", "++", "10", "--", false, ROWS_SHAPES, shape_xent, NULL,
      ck_bound_xent_part},
     {MZK_xent_total, "fff", "f", "q", "+", "1", "---", false, 9, shape_xent_total, few, NULL},
     {MZK_xent_bwd, "x", "xifff", "vlecc", "+++++", "00000", "-", false, ROWS_SHAPES, shape_xent,
      NULL, ck_bound_xent_bwd},
+    {MZK_attention, "xf", "=", "v", "+", "1", "--", false, CK_ATTENTION_SHAPES, ck_shape_attention,
+     NULL, ck_bound_attention},
+    {MZK_attention_bwd, "x", "===f", "vvve", "++++", "1101", "-", false, CK_ATTENTION_SHAPES,
+     ck_shape_attention, NULL, ck_bound_attention_bwd},
+    {MZK_kv_append, "ff", "xiff", "vrvv", "++++", "1000", "23", true, CK_DECODE_SHAPES,
+     ck_shape_decode, none, NULL},
+    {MZK_attention_decode, "x", "=ffi", "vvvr", "++++", "1110", "-", false, CK_DECODE_SHAPES,
+     ck_shape_decode, NULL, ck_bound_attention_decode},
     {MZK_adamw, "fff", "xffff", "vvvqs", "+++++", "11111", "123", false, FLAT_SHAPES, shape_optim,
      NULL, ck_bound_adamw},
     {MZK_sgd, "ff", "xfff", "vvvs", "++++", "1101", "12", true, FLAT_SHAPES, shape_optim, few,

@@ -40,7 +40,8 @@ static void *place(int k, const ck_operand *o, bool at_end, bool copy) {
 
 void ck_pages_place(const ck_case *c, mzk_args *args, bool at_end) {
     for (int k = 0; k < c->outs; k++)
-        args->out[k] = place(k, &c->out[k], at_end, false);
+        if (args->out[k])
+            args->out[k] = place(k, &c->out[k], at_end, false);
     for (int k = 0; k < c->ins; k++)
         if (args->in[k])
             args->in[k] = place(MZK_OUT_MAX + k, &c->in[k], at_end, true);

@@ -11,41 +11,9 @@
 #ifndef TESTS_TRAIN_NODE_BOUND_H
 #define TESTS_TRAIN_NODE_BOUND_H
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "graph/plan.h"
-#include "num/number.h"
-#include "unit/cmocka_all.h"
-
-static const double node_u = 0x1p-24;
-
-/* Raw operands of a node as a device holds them, and its result in FP64. */
-typedef struct node_values {
-    const mezzo_graph *graph;
-    const mzi_node *node;
-    void *in[MEZZO_OP_IN_MAX];       /* in the value's type */
-    double *exact[MEZZO_OP_OUT_MAX]; /* null for integers */
-    double *error[MEZZO_OP_OUT_MAX];
-    bool is_exact; /* not one bit may differ */
-} node_values;
-
-static inline int64_t node_count(const mezzo_graph *graph, int32_t v) {
-    return mezzo_shape_count(graph->values[v].tensor.shape);
-}
-static inline const int64_t *node_dims(const node_values *n, int k) {
-    return n->graph->values[n->node->in[k]].tensor.shape.dim;
-}
-static inline const int64_t *node_out_dims(const node_values *n, int k) {
-    return n->graph->values[n->node->out[k]].tensor.shape.dim;
-}
-static inline double node_in(const node_values *n, int k, int64_t i) {
-    return mzi_load(n->in[k], n->graph->values[n->node->in[k]].tensor.dtype, i);
-}
-static inline bool node_is(const node_values *n, const char *op) {
-    return strcmp(n->node->op->name, op) == 0;
-}
+#include "kernel/attention_bound.h"
+#include "train/node_bound_head.h"
+#include "train/node_bound_values.h"
 
 /* Run the calls of the node on FP64 copies of its inputs (their magnitudes if asked); the outputs
  * go to `out`, which are allocated here. */
@@ -72,17 +40,17 @@ static inline void node_run(const node_values *n, const mzi_plan *plan, int32_t 
             int32_t v = call->out[k].value;
             if (v && !memory[v])
                 memory[v] = calloc((size_t)node_count(graph, v) + 1, sizeof(double));
-            args.out[k] = v ? memory[v] : NULL;
+            args.out[k] = v ? memory[v] + call->out[k].offset : NULL;
             args.out_type[k] =
                 mezzo_dtype_is_float(call->out[k].dtype) ? MEZZO_F64 : (uint8_t)call->out[k].dtype;
         }
         for (int k = 0; k < MZK_IN_MAX; k++) {
             int32_t v = call->in[k].value;
-            args.in[k] = v ? memory[v] : NULL;
+            args.in[k] = v ? memory[v] + call->in[k].offset : NULL;
             args.in_type[k] = MEZZO_F64;
             for (int j = 0; v && j < n->node->in_count; j++)
                 if (n->node->in[j] == v && !mezzo_dtype_is_float(call->in[k].dtype))
-                    args.in[k] = n->in[j];
+                    args.in[k] = (const int32_t *)n->in[j] + call->in[k].offset;
         }
         mzk_pick(call->family, MEZZO_ISA_REF)->fn(&args, 0, call->rows);
     }
@@ -103,7 +71,7 @@ static inline void node_run(const node_values *n, const mzi_plan *plan, int32_t 
  * behind the sum (a bias, partial sums, a factor); 0: the result is exact; -1: not such a sum. */
 static inline int64_t node_terms(const node_values *n) {
     static const char *const exact[] = {"cast", "relu", "relu_bwd", "max_pool"};
-    static const char *const one[] = {"add", "mul", "scale", "dropout", "broadcast"};
+    static const char *const one[] = {"add", "mul", "scale", "dropout", "broadcast", "embedding"};
     const int64_t *a = node_dims(n, 0), *b = n->node->in_count > 1 ? node_dims(n, 1) : NULL;
     int64_t kernel = n->node->attrs.i[0];
     for (size_t k = 0; k < sizeof exact / sizeof *exact; k++)
@@ -113,11 +81,11 @@ static inline int64_t node_terms(const node_values *n) {
         if (node_is(n, one[k]))
             return 2;
     if (node_is(n, "linear"))
-        return a[1] + 2;
+        return b[1] + 2;
     if (node_is(n, "linear_dx"))
-        return a[1] + 1;
+        return b[0] + 1;
     if (node_is(n, "linear_dw"))
-        return a[0] + 1;
+        return node_count(n->graph, n->node->in[0]) / node_out_dims(n, 0)[0] + 1;
     if (node_is(n, "conv2d"))
         return b[1] * b[2] * b[3] + 2;
     if (node_is(n, "conv2d_dx"))
@@ -129,6 +97,10 @@ static inline int64_t node_terms(const node_values *n) {
         return node_count(n->graph, n->node->in[0]) + 1;
     if (node_is(n, "column_sum"))
         return node_count(n->graph, n->node->in[0]) / node_count(n->graph, n->node->out[0]) + 1;
+    if (node_is(n, "embedding_dw"))
+        return node_count(n->graph, n->node->in[1]) + 1;
+    if (node_is(n, "embedding_dp")) /* a term from each sequence */
+        return a[0] + 1;
     if (node_is(n, "avg_pool") || node_is(n, "avg_pool_bwd"))
         return kernel * kernel + 2;
     return node_is(n, "max_pool_bwd") ? kernel * kernel : -1;
@@ -232,6 +204,61 @@ static inline void node_bound_columns(node_values *n, int x,
         bound(n, at);
 }
 
+/* A row of layer norm, from mean to y.
+ *   mean: C terms and a division: e = gamma_(C+1) mean|x|
+ *   var: of x - mean' it is var + e^2, since the differences from the mean cancel; a rounded
+ *     difference, squared, C terms: e^2 + gamma_(C+4) (var + e^2)
+ *   rstd: as in batch norm, and at most 1/sqrt(eps), as no square is negative
+ *   y: three roundings, from mean and rstd as stored */
+static inline void node_bound_layer_norm(node_values *n) {
+    double eps = (double)(float)n->node->attrs.f[0];
+    int64_t C = node_dims(n, 1)[0], rows = node_count(n->graph, n->node->in[0]) / C;
+    for (int64_t r = 0; r < rows; r++) {
+        double mean = n->exact[1][r], rstd = n->exact[2][r], x_abs = 0;
+        for (int64_t i = r * C; i < (r + 1) * C; i++)
+            x_abs += fabs(node_in(n, 0, i));
+        double in_mean = mzi_gamma(C + 1, node_u) * x_abs / (double)C, square = in_mean * in_mean;
+        double var = 1 / (rstd * rstd) - eps, ends = 1 / sqrt(eps);
+        double wrong = (square + mzi_gamma(C + 4, node_u) * (var + square)) / (var + eps);
+        double in_rstd = wrong < 1 ? fmin(ends, rstd * (1 / sqrt(1 - wrong) - 1)) : ends;
+        n->error[1][r] = in_mean;
+        n->error[2][r] = in_rstd;
+        in_mean += node_u * fabs(mean); /* stored */
+        in_rstd += node_u * rstd;
+        for (int64_t c = 0; c < C; c++) {
+            double centred = fabs(node_in(n, 0, r * C + c) - mean), gamma = fabs(node_in(n, 1, c));
+            double beta = n->node->in_count > 2 ? fabs(node_in(n, 2, c)) : 0;
+            n->error[0][r * C + c] =
+                gamma * ((rstd + in_rstd) * in_mean + centred * in_rstd) +
+                mzi_gamma(3, node_u) * ((centred + in_mean) * (rstd + in_rstd) * gamma + beta);
+        }
+    }
+}
+
+/* dx: mean(g) has C + 2 roundings, mean(g xhat) C + 5, and six more follow.  dgamma, dbeta: terms
+ * of at most four roundings, summed over rows in some order. */
+static inline void node_bound_layer_norm_bwd(node_values *n) {
+    int64_t C = node_dims(n, 4)[0], rows = node_count(n->graph, n->node->in[0]) / C;
+    double of_rows = mzi_gamma(rows + 4, node_u);
+    for (int64_t r = 0; r < rows; r++) {
+        double mean = node_in(n, 2, r), rstd = node_in(n, 3, r), g_mean = 0, dot_mean = 0;
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t c = 0; c < C; c++) {
+                double dy = fabs(node_in(n, 0, r * C + c)), g = dy * fabs(node_in(n, 4, c));
+                double xhat = fabs(node_in(n, 1, r * C + c) - mean) * rstd;
+                if (pass) {
+                    n->error[0][r * C + c] =
+                        mzi_gamma(C + 11, node_u) * rstd * (g + g_mean + xhat * dot_mean);
+                    continue;
+                }
+                g_mean += g / (double)C;
+                dot_mean += g * xhat / (double)C;
+                n->error[1][c] += of_rows * dy * xhat;
+                n->error[2][c] += of_rows * dy;
+            }
+    }
+}
+
 /* lse = max + log sum exp(x - max): a term has u |x - max| from the difference and 3 u of exp, the
  * sum gamma_V, and log turns a relative error into an absolute one.  The loss is the mean over
  * rows, in FP64 over a chunk, stored in FP32 between; the counts are exact. */
@@ -267,6 +294,28 @@ static inline void node_bound_xent_bwd(node_values *n) {
     }
 }
 
+/* attention (in: qkv) and its gradient (in: dy, qkv, y, lse): attention_bound.h. */
+static inline void node_bound_attention(node_values *n, bool backward) {
+    const int64_t *qkv = node_dims(n, backward ? 1 : 0), *heads = n->node->attrs.i;
+    attention_shape s = {.T = qkv[1], .H = heads[0], .G = heads[1]};
+    double *in[4] = {0};
+    s.D = qkv[2] / (s.H + 2 * s.G);
+    s.scale = (double)(float)(1 / sqrt((double)s.D));
+    for (int k = 0; k < n->node->in_count; k++) {
+        int64_t count = node_count(n->graph, n->node->in[k]);
+        in[k] = calloc((size_t)count, sizeof *in[k]);
+        for (int64_t i = 0; i < count; i++)
+            in[k][i] = node_in(n, k, i);
+    }
+    for (int64_t row = 0; row < qkv[0] * s.H; row++)
+        if (backward)
+            attention_bound_bwd(&s, in, row / s.H, row % s.H, n->error[0]);
+        else
+            attention_bound(&s, in[0], row / s.H, row % s.H, n->error[0], n->error[1]);
+    for (int k = 0; k < n->node->in_count; k++)
+        free(in[k]);
+}
+
 static inline void node_bound_special(node_values *n) {
     if (node_is(n, "gelu") || node_is(n, "gelu_bwd"))
         node_bound_gelu(n, node_is(n, "gelu_bwd"));
@@ -276,10 +325,20 @@ static inline void node_bound_special(node_values *n) {
         node_bound_columns(n, 0, node_bound_norm_eval_column);
     else if (node_is(n, "batch_norm_bwd"))
         node_bound_columns(n, 1, node_bound_norm_bwd_column);
+    else if (node_is(n, "layer_norm"))
+        node_bound_layer_norm(n);
+    else if (node_is(n, "layer_norm_bwd"))
+        node_bound_layer_norm_bwd(n);
     else if (node_is(n, "softmax_cross_entropy"))
         node_bound_xent(n);
     else if (node_is(n, "softmax_cross_entropy_bwd"))
         node_bound_xent_bwd(n);
+    else if (node_is(n, "linear_cross_entropy"))
+        node_bound_head(n);
+    else if (node_is(n, "linear_cross_entropy_bwd"))
+        node_bound_head_bwd(n);
+    else if (node_is(n, "attention") || node_is(n, "attention_bwd"))
+        node_bound_attention(n, node_is(n, "attention_bwd"));
     else
         fail_msg("%s has no bound: add one", n->node->op->name);
 }

@@ -27,6 +27,9 @@
  *   cN,K,S,P   convolution to N channels, kernel K, stride S, pad P      CN,K,S,P with bias
  *   lN         flatten, linear to N features                              LN with bias
  *   n norm   r relu   g gelu   d dropout   mK,S,P max pool   aK,S,P average pool
+ *   tH,G attention over the pixels, H heads, G key and value heads
+ *   eV,C,K     ids [B,H] in place of the image, embedded in C columns from V; K 1: without
+ * positions, 2: with a start N layer norm   N1 without bias   h end with the head and loss in one
  *   ( keep x   ) add what was kept   * square   $ end with mean(x) instead of head and loss */
 typedef struct network {
     int64_t B, H, W, C;
@@ -92,6 +95,23 @@ static const network networks[] = {
     {33, 1, 1, 64, "L64 r L64 r"},
     {9, 1, 1, 4, "l4 l4 r"},
     {16, 1, 1, 4, "L300 r L2 r"},
+    /* Attention: channels are (H + 2 G) D; tokens below, at and above tiles and vectors. */
+    {3, 1, 5, 2, "C12,1,1,0 t2,1 r"},
+    {2, 4, 4, 3, "C24,1,1,0 t1,1 C18,1,1,0 t4,1"},
+    {1, 9, 8, 2, "C40,3,1,1 t4,2 L6 r"},
+    {1, 5, 13, 1, "C51,1,1,0 t1,1"},
+    {13, 1, 1, 9, "t1,1"},
+    /* Sequences: layer norm over rows in chunks of up to 256, tables in chunks of a sixteenth. */
+    {13, 9, 1, 1, "e11,16,0 N r N1 L8 N"},
+    {3, 17, 1, 1, "e40,24,1 N1 g L5"},
+    {33, 8, 1, 1, "e2,7,2 ( N g ) N l4"},
+    {300, 1, 1, 6, "L5 N r N1"},
+    {4, 4, 4, 3, "C130,3,1,1 N g"},
+    /* The head and the loss in one; with 70,000 classes its logits take 16 to 48 rows a chunk. */
+    {13, 1, 1, 9, "L8 r h11"},
+    {33, 1, 1, 3, "h70000"},
+    {16, 2, 3, 4, "N h300"},
+    {5, 8, 1, 1, "e40,24,1 N h40"},
     /* Other losses. */
     {13, 4, 4, 2, "C3,3,1,1 g * $"},
     {17, 1, 1, 6, "L5 r $"},
@@ -119,6 +139,30 @@ static mezzo_value flat(mezzo_graph *graph, mezzo_value x) {
     return mezzo_value_shape(graph, x).rank == 2 ? x : mezzo_flatten(graph, x);
 }
 
+/* Pixels are the tokens; y is an image of one row again. */
+static mezzo_value attention(mezzo_graph *graph, const char *name, mezzo_value x, int64_t heads,
+                             int64_t kv_heads) {
+    mezzo_shape s = mezzo_value_shape(graph, x);
+    int64_t B = s.dim[0], T = s.dim[1] * s.dim[2];
+    x = mezzo_reshape(graph, x, mezzo_shape3(B, T, s.dim[3]));
+    x = mezzo_attention(graph, name, x,
+                        (mezzo_attention_config){.heads = heads, .kv_heads = kv_heads});
+    int64_t C = mezzo_value_shape(graph, x).dim[2];
+    return mezzo_reshape(graph, x, mezzo_shape4(B, 1, T, C));
+}
+
+static mezzo_value embedding(mezzo_graph *graph, const int64_t v[NUMBERS], const network *net) {
+    const mezzo_init init = {MEZZO_INIT_UNIFORM, 1.0f};
+    mezzo_value ids = mezzo_input(graph, "ids", MEZZO_I32, mezzo_shape2(net->B, net->H));
+    mezzo_value weight = mezzo_param(graph, "tokens", mezzo_shape2(v[0], v[1]), init);
+    mezzo_value positions = {0}, start = {0};
+    if (v[2] != 1)
+        positions = mezzo_param(graph, "places", mezzo_shape2(net->H + 3, v[1]), init);
+    if (v[2] == 2)
+        start = mezzo_input(graph, "start", MEZZO_I32, mezzo_shape1(1));
+    return mezzo_embedding(graph, "embedding", ids, weight, positions, start);
+}
+
 static mezzo_value layer(mezzo_graph *graph, char kind, const int64_t v[NUMBERS], mezzo_value x,
                          int index) {
     char name[16];
@@ -133,6 +177,8 @@ static mezzo_value layer(mezzo_graph *graph, char kind, const int64_t v[NUMBERS]
         return mezzo_linear(graph, name, flat(graph, x), v[0], kind == 'L');
     case 'n':
         return mezzo_batch_norm(graph, name, x, 0.0f, 0.0f);
+    case 'N':
+        return mezzo_layer_norm(graph, name, x, 0.0f, v[0] == 0);
     case 'r':
         return mezzo_relu(graph, x);
     case 'g':
@@ -143,6 +189,8 @@ static mezzo_value layer(mezzo_graph *graph, char kind, const int64_t v[NUMBERS]
         return mezzo_max_pool(graph, x, v[0], v[1], v[2]);
     case 'a':
         return mezzo_avg_pool(graph, x, v[0], v[1], v[2]);
+    case 't':
+        return attention(graph, name, x, v[0], v[1]);
     case '*':
         return mezzo_mul(graph, x, x);
     default:
@@ -151,13 +199,21 @@ static mezzo_value layer(mezzo_graph *graph, char kind, const int64_t v[NUMBERS]
     }
 }
 
+static void head_with_loss(mezzo_graph *graph, mezzo_value x, mezzo_value labels, int64_t V) {
+    x = flat(graph, x);
+    mezzo_value w =
+        mezzo_param(graph, "head.weight", mezzo_shape2(V, mezzo_value_shape(graph, x).dim[1]),
+                    (mezzo_init){MEZZO_INIT_UNIFORM, 0.5f});
+    mezzo_loss(graph, mezzo_linear_cross_entropy(graph, "head", x, w, labels, NULL, NULL));
+}
+
 static mezzo_status build(mezzo_graph *graph, void *user) {
     const network *net = user;
     mezzo_value x =
         mezzo_input(graph, "x", MEZZO_F32, mezzo_shape4(net->B, net->H, net->W, net->C));
     mezzo_value labels = mezzo_input(graph, "labels", MEZZO_I32, mezzo_shape1(net->B)), kept = x;
     const char *at = net->layers;
-    for (int index = 1; *at && *at != '$'; index++) {
+    for (int index = 1; *at && *at != '$' && *at != 'h'; index++) {
         char kind = *at++;
         int64_t v[NUMBERS];
         for (int k = 0; k < NUMBERS; k++)
@@ -166,12 +222,19 @@ static mezzo_status build(mezzo_graph *graph, void *user) {
             kept = x;
         else if (kind == ')')
             x = mezzo_add(graph, x, kept);
+        else if (kind == 'e')
+            x = embedding(graph, v, net);
         else
             x = layer(graph, kind, v, x, index);
         at += *at == ' ';
     }
     if (*at == '$') {
         mezzo_loss(graph, mezzo_mean(graph, x));
+        return MEZZO_OK;
+    }
+    if (*at == 'h') {
+        at++;
+        head_with_loss(graph, x, labels, number(&at));
         return MEZZO_OK;
     }
     x = mezzo_linear(graph, "head", flat(graph, x), 10, true);
@@ -236,8 +299,8 @@ static size_t bytes_of(const mezzo_graph *graph, int32_t v) {
     return (size_t)node_count(graph, v) * mezzo_dtype_bytes(graph->values[v].tensor.dtype);
 }
 
-/* Data in [-1, 1), labels with padding among them, a dropout key and the loss scale, which lifts
- * FP16's gradients into its range. */
+/* Data in [-1, 1), labels with padding among them, ids, a start, a dropout key and the loss scale,
+ * which lifts FP16's gradients into its range. */
 static void upload_inputs(const side *s, mezzo_entry entry, mezzo_dtype compute) {
     const mezzo_graph *graph = s->plan->graph;
     for (int32_t v = 1; v < graph->value_count; v++) {
@@ -248,9 +311,11 @@ static void upload_inputs(const side *s, mezzo_entry entry, mezzo_dtype compute)
         bool real = value->tensor.dtype == MEZZO_F32;
         float *x = calloc((size_t)n, sizeof *x);
         int32_t *integers = calloc((size_t)n, sizeof *integers);
+        int64_t below = value->int_below ? value->int_below : 10;
+        bool padding = !value->int_below || value->int_from < 0;
         for (int64_t i = 0; i < n; i++) {
             x[i] = (float)uniform(77, i);
-            integers[i] = i == 2 ? -1 : (int32_t)(i * 7 % 10);
+            integers[i] = i == 2 && padding ? -1 : (int32_t)((i + n % 2) * 7 % below);
         }
         if (v == graph->loss_scale)
             x[0] = compute == MEZZO_F16 ? 1024.0f : 1.0f;
@@ -453,13 +518,15 @@ static void test_f16(void **state) {
     check_type(MEZZO_F16);
 }
 
-/* Every operation but `pack`, which has a form of its own on each device, was compared; oneDNN did
+/* Every operation but `pack`, which has a form of its own on each device, and decoding, which has
+ * an entry and a test of its own, was compared; oneDNN did
  * its part wherever it may. */
 static void test_nothing_was_left_out(void **state) {
     (void)state;
     const mezzo_op_def *op;
     for (int k = 0; (op = mezzo_op_at(k)) != NULL; k++) {
-        bool seen = strcmp(op->name, "pack") == 0 || op->view;
+        bool seen =
+            strcmp(op->name, "pack") == 0 || op->view || strcmp(op->name, "attention_decode") == 0;
         for (int s = 0; s < total.seen_count; s++)
             seen |= strcmp(total.seen[s], op->name) == 0;
         if (!seen)

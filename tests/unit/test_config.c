@@ -140,6 +140,9 @@ static void test_values(void **state) {
     assert_true(mezzo_config_field_real(config, "optimizer.groups", 0, "lr_scale") == 0.5);
     assert_int_equal(mezzo_config_check(config), MEZZO_OK);
     assert_string_equal(logged, "");
+    assert_int_equal(load("model: {channels: 384}\n"), MEZZO_OK); /* a list of one */
+    assert_int_equal(mezzo_config_count(config, "model.channels"), 1);
+    assert_int_equal(mezzo_config_int_at(config, "model.channels", 0), 384);
 }
 
 /* A field that is left out follows its default: a number, or another key. */
@@ -185,73 +188,77 @@ static void test_unknown_keys(void **state) {
     mezzo_text_free(ctx, before);
 }
 
+static const char *const wrong_values[][2] = {
+    {"train: {steps: many}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                             "1000000000, got \"many\""},
+    {"train: {steps: -1}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                           "1000000000, got \"-1\""},
+    {"train: {steps: 1_000}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                              "1000000000, got \"1_000\""},
+    {"train: {steps: 010}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                            "1000000000, got \"010\""},
+    {"train: {steps: 0x10}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                             "1000000000, got \"0x10\""},
+    {"train: {steps: 1.5}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                            "1000000000, got \"1.5\""},
+    {"train: {steps: \"5\"}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                              "1000000000, got the quoted text \"5\""},
+    {"train: {steps: 99999999999999999999}",
+     "a.yaml:1:16: train.steps: expected an integer from 0 to 1000000000, got "
+     "\"99999999999999999999\""},
+    {"train: {steps: auto}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                             "1000000000, got \"auto\""},
+    {"train: {threads: all}", "a.yaml:1:18: train.threads: expected an integer from 0 to "
+                              "1024, or auto, got \"all\""},
+    {"train: {steps: }", "a.yaml:1:16: train.steps: expected an integer from 0 to 1000000000, "
+                         "got nothing"},
+    {"train: {steps: [1]}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
+                            "1000000000, got a list"},
+    {"optimizer: {lr: fast}", "a.yaml:1:17: optimizer.lr: expected a number from 0 to 1000, "
+                              "got \"fast\""},
+    {"optimizer: {lr: .nan}", "a.yaml:1:17: optimizer.lr: expected a number from 0 to 1000, "
+                              "got \".nan\""},
+    {"optimizer: {lr: 1e999}", "a.yaml:1:17: optimizer.lr: expected a number from 0 to 1000, "
+                               "got \"1e999\""},
+    {"optimizer: {beta1: 1}", "a.yaml:1:20: optimizer.beta1: expected a number from 0 to "
+                              "0.9999999, got \"1\""},
+    {"precision: {strict: yes}", "a.yaml:1:21: precision.strict: expected true or false, got "
+                                 "\"yes\""},
+    {"optimizer: {kind: adam}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
+                                "\"adam\"; did you mean \"adamw\"?"},
+    {"optimizer: {kind: ~}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
+                             "\"~\""},
+    {"precision: {compute: f64}", "a.yaml:1:22: precision.compute: expected one of "
+                                  "f32|bf16|f16, got \"f64\""},
+    {"data: {kind: csv}", "a.yaml:1:14: data.kind: expected one of "
+                          "idx|text|tokens|random, got \"csv\""},
+    {"data: {path: null}", "a.yaml:1:14: data.path: expected a text, got \"null\""},
+    {"data: {path: {a: b}}", "a.yaml:1:14: data.path: expected a text, got a map"},
+    {"model: {channels: ''}", "a.yaml:1:19: model.channels: expected a list of integers in "
+                              "[ ], got \"\""},
+    {"model: {channels: x}", "a.yaml:1:19: model.channels: expected an integer from 1 to "
+                             "65536, got \"x\""},
+    {"model: {channels: {a: 5}}", "a.yaml:1:19: model.channels: expected a list of integers "
+                                  "in [ ], got a map"},
+    {"model: {channels: [8, 0]}", "a.yaml:1:23: model.channels[1]: expected an integer from 1 "
+                                  "to 65536, got \"0\""},
+    {"precision: {overrides: [conv1]}", "a.yaml:1:25: precision.overrides[0]: expected a "
+                                        "record such as {match: ...}"},
+    {"precision: {overrides: [{match: a}]}", "a.yaml:1:25: precision.overrides[0]: the field "
+                                             "\"compute\" is missing"},
+    {"optimizer: {groups: [{match: a, lr_scale: -1}]}",
+     "a.yaml:1:43: optimizer.groups[0].lr_scale: expected a number from 0 to 1000, got "
+     "\"-1\""},
+    {"train: 5", "a.yaml:1:8: train: expected keys and values, got a single value"},
+    {"train: [5]", "a.yaml:1:8: train: expected keys and values, got a list"},
+    {"[5]", "a.yaml:1:1: the configuration: expected keys and values, got a list"},
+};
+
 static void test_wrong_values(void **state) {
     (void)state;
-    static const char *const cases[][2] = {
-        {"train: {steps: many}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                 "1000000000, got \"many\""},
-        {"train: {steps: -1}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                               "1000000000, got \"-1\""},
-        {"train: {steps: 1_000}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                  "1000000000, got \"1_000\""},
-        {"train: {steps: 010}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                "1000000000, got \"010\""},
-        {"train: {steps: 0x10}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                 "1000000000, got \"0x10\""},
-        {"train: {steps: 1.5}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                "1000000000, got \"1.5\""},
-        {"train: {steps: \"5\"}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                  "1000000000, got the quoted text \"5\""},
-        {"train: {steps: 99999999999999999999}",
-         "a.yaml:1:16: train.steps: expected an integer from 0 to 1000000000, got "
-         "\"99999999999999999999\""},
-        {"train: {steps: auto}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                 "1000000000, got \"auto\""},
-        {"train: {threads: all}", "a.yaml:1:18: train.threads: expected an integer from 0 to "
-                                  "1024, or auto, got \"all\""},
-        {"train: {steps: }", "a.yaml:1:16: train.steps: expected an integer from 0 to 1000000000, "
-                             "got nothing"},
-        {"train: {steps: [1]}", "a.yaml:1:16: train.steps: expected an integer from 0 to "
-                                "1000000000, got a list"},
-        {"optimizer: {lr: fast}", "a.yaml:1:17: optimizer.lr: expected a number from 0 to 1000, "
-                                  "got \"fast\""},
-        {"optimizer: {lr: .nan}", "a.yaml:1:17: optimizer.lr: expected a number from 0 to 1000, "
-                                  "got \".nan\""},
-        {"optimizer: {lr: 1e999}", "a.yaml:1:17: optimizer.lr: expected a number from 0 to 1000, "
-                                   "got \"1e999\""},
-        {"optimizer: {beta1: 1}", "a.yaml:1:20: optimizer.beta1: expected a number from 0 to "
-                                  "0.9999999, got \"1\""},
-        {"precision: {strict: yes}", "a.yaml:1:21: precision.strict: expected true or false, got "
-                                     "\"yes\""},
-        {"optimizer: {kind: adam}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
-                                    "\"adam\"; did you mean \"adamw\"?"},
-        {"optimizer: {kind: ~}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
-                                 "\"~\""},
-        {"precision: {compute: f64}", "a.yaml:1:22: precision.compute: expected one of "
-                                      "f32|bf16|f16, got \"f64\""},
-        {"data: {kind: text}", "a.yaml:1:14: data.kind: expected idx, got \"text\""},
-        {"data: {path: null}", "a.yaml:1:14: data.path: expected a text, got \"null\""},
-        {"data: {path: {a: b}}", "a.yaml:1:14: data.path: expected a text, got a map"},
-        {"model: {channels: 5}", "a.yaml:1:19: model.channels: expected a list of integers in "
-                                 "[ ], got \"5\""},
-        {"model: {channels: {a: 5}}", "a.yaml:1:19: model.channels: expected a list of integers "
-                                      "in [ ], got a map"},
-        {"model: {channels: [8, 0]}", "a.yaml:1:23: model.channels[1]: expected an integer from 1 "
-                                      "to 65536, got \"0\""},
-        {"precision: {overrides: [conv1]}", "a.yaml:1:25: precision.overrides[0]: expected a "
-                                            "record such as {match: ...}"},
-        {"precision: {overrides: [{match: a}]}", "a.yaml:1:25: precision.overrides[0]: the field "
-                                                 "\"compute\" is missing"},
-        {"optimizer: {groups: [{match: a, lr_scale: -1}]}",
-         "a.yaml:1:43: optimizer.groups[0].lr_scale: expected a number from 0 to 1000, got "
-         "\"-1\""},
-        {"train: 5", "a.yaml:1:8: train: expected keys and values, got a single value"},
-        {"train: [5]", "a.yaml:1:8: train: expected keys and values, got a list"},
-        {"[5]", "a.yaml:1:1: the configuration: expected keys and values, got a list"},
-    };
     char *before = dump(true);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        refuse(load(cases[i][0]), before, cases[i][1]);
+    for (size_t i = 0; i < sizeof wrong_values / sizeof wrong_values[0]; i++)
+        refuse(load(wrong_values[i][0]), before, wrong_values[i][1]);
     mezzo_text_free(ctx, before);
 }
 
@@ -395,6 +402,10 @@ static void test_check(void **state) {
                                                     "of the 1 in model.channels"},
         {"model: {pool_after: [2, 2]}", "a.yaml:1: model.pool_after: 2 behind 2: expected rising "
                                         "numbers"},
+        {"model: {kind: gpt2}", "default: model.channels: 3 numbers, and model.kind gpt2 has one "
+                                "width"},
+        {"model: {kind: gpt2, channels: 100, heads: 3}",
+         "a.yaml:1: model.channels: 100 is no multiple of model.heads, which is 3"},
         {"precision: {loss_scale: {init: 1000}}",
          "a.yaml:1: precision.loss_scale.init: 1000 is no power of two, so scaling would round; "
          "the nearest below is 512"},

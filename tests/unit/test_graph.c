@@ -37,8 +37,9 @@ typedef struct mistake {
     const char *names, *says;
 } mistake;
 
-static mezzo_value linear_of_image(mezzo_graph *graph) {
-    return mezzo_linear(graph, "fc1", image(graph), 5, true);
+static mezzo_value linear_of_a_vector(mezzo_graph *graph) {
+    mezzo_value x = mezzo_input(graph, "a", MEZZO_F32, mezzo_shape1(3));
+    return mezzo_linear(graph, "fc1", x, 5, true);
 }
 static mezzo_value add_of_two_shapes(mezzo_graph *graph) {
     mezzo_value a = mezzo_input(graph, "a", MEZZO_F32, mezzo_shape2(2, 3));
@@ -111,7 +112,7 @@ static mezzo_value loss_of_a_matrix(mezzo_graph *graph) {
     return (mezzo_value){0};
 }
 
-static const mistake mistakes[] = {{linear_of_image, "`fc1`", "flatten"},
+static const mistake mistakes[] = {{linear_of_a_vector, "`fc1`", "rank 1"},
                                    {add_of_two_shapes, "`add1`", "shapes differ"},
                                    {conv_too_large, "`c9`", "11x11"},
                                    {pool_of_a_matrix, "`max_pool1`", "rank 2"},

@@ -106,13 +106,31 @@ static uint64_t plan_workspace(mzi_dnnl_call *c) {
     return bytes;
 }
 
+/* The primitive for a whole chunk of the consumer says in which layout it wants the weights: calls
+ * of one grain read one form, however many rows they have. */
+static mezzo_status packed_layout(mzi_dnnl *dnnl, const mzi_call *consumer,
+                                  dnnl_memory_desc_t *md) {
+    mzi_port ports[MZI_PORT_MAX];
+    mzi_primitive primitive;
+    int count = mzi_dnnl_ports(dnnl, consumer, ports);
+    ports[1].packed = true;
+    MZI_TRY(mzi_dnnl_make(dnnl, consumer, ports, count, consumer->grain, NULL, &primitive));
+    *md = primitive.md[1];
+    mzi_dnnl_unmake(&primitive);
+    return MEZZO_OK;
+}
+
 static mezzo_status prepare_compute(mzi_dnnl_call *c, const mzi_call *call) {
     mzi_dnnl *dnnl = c->dnnl;
     c->port_count = mzi_dnnl_ports(dnnl, call, c->ports);
     int64_t whole = call->rows < call->grain ? call->rows : call->grain;
     int64_t last = call->rows % whole;
     int packed = call->family == MZK_conv_dw_part ? 2 : 1;
-    MZI_TRY(mzi_dnnl_make(dnnl, call, c->ports, c->port_count, whole, NULL, &c->primitives[0]));
+    dnnl_memory_desc_t weights;
+    if (call->in[1].layout)
+        MZI_TRY(packed_layout(dnnl, call, &weights));
+    MZI_TRY(mzi_dnnl_make(dnnl, call, c->ports, c->port_count, whole,
+                          call->in[1].layout ? &weights : NULL, &c->primitives[0]));
     if (last)
         MZI_TRY(mzi_dnnl_make(dnnl, call, c->ports, c->port_count, last,
                               c->ports[packed].packed ? &c->primitives[0].md[packed] : NULL,
@@ -123,20 +141,6 @@ static mezzo_status prepare_compute(mzi_dnnl_call *c, const mzi_call *call) {
         c->plain_elements = c->ports[2].whole_elements;
         MZI_TRY(mzi_dnnl_make_reorder(dnnl, &c->blocked_md, &c->plain_md, &c->reorder));
     }
-    return MEZZO_OK;
-}
-
-/* The consumer's own primitive says in which layout it wants the weights. */
-static mezzo_status packed_layout(mzi_dnnl *dnnl, const mzi_call *consumer,
-                                  dnnl_memory_desc_t *md) {
-    mzi_port ports[MZI_PORT_MAX];
-    mzi_primitive primitive;
-    int count = mzi_dnnl_ports(dnnl, consumer, ports);
-    int64_t rows = consumer->rows < consumer->grain ? consumer->rows : consumer->grain;
-    ports[1].packed = true;
-    MZI_TRY(mzi_dnnl_make(dnnl, consumer, ports, count, rows, NULL, &primitive));
-    *md = primitive.md[1];
-    mzi_dnnl_unmake(&primitive);
     return MEZZO_OK;
 }
 

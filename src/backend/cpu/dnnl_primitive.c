@@ -145,11 +145,26 @@ static mezzo_status weights_desc(mzi_dnnl *dnnl, const mzi_call *call, const mzi
     return MEZZO_OK;
 }
 
+/* The result is added to what is there. */
+static dnnl_status_t add_to_result(dnnl_primitive_attr_t attr) {
+    dnnl_post_ops_t ops;
+    dnnl_status_t status = dnnl_post_ops_create(&ops);
+    if (status != dnnl_success)
+        return status;
+    status = dnnl_post_ops_append_sum(ops, 1.0f);
+    if (status == dnnl_success)
+        status = dnnl_primitive_attr_set_post_ops(attr, ops);
+    dnnl_post_ops_destroy(ops);
+    return status;
+}
+
 static mezzo_status create_desc(mzi_dnnl *dnnl, const void *op, dnnl_primitive_desc_t hint,
-                                dnnl_primitive_desc_t *out) {
+                                bool accumulate, dnnl_primitive_desc_t *out) {
     dnnl_primitive_attr_t attr;
     MZI_DNNL_TRY(dnnl, dnnl_primitive_attr_create(&attr));
     dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success && accumulate)
+        status = add_to_result(attr);
     if (status == dnnl_success)
         status = dnnl_primitive_desc_create(out, op, attr, dnnl->engine, hint);
     dnnl_primitive_attr_destroy(attr);
@@ -171,7 +186,7 @@ static mezzo_status matmul_desc(mzi_dnnl *dnnl, const mzi_call *call, const mzi_
         MZI_DNNL_TRY(dnnl, vector(&bias, p->N, 2));
     dnnl_matmul_desc_t op;
     MZI_DNNL_TRY(dnnl, dnnl_matmul_desc_init(&op, &src, &wei, count > 3 ? &bias : NULL, &dst));
-    return create_desc(dnnl, &op, NULL, out);
+    return create_desc(dnnl, &op, NULL, p->accumulate, out);
 }
 
 typedef struct conv_descs {
@@ -207,7 +222,7 @@ static mezzo_status forward_desc(mzi_dnnl *dnnl, const conv_descs *d, bool train
                            &op, training ? dnnl_forward_training : dnnl_forward_inference,
                            dnnl_convolution_direct, &d->src, &d->weights, bias ? &d->bias : NULL,
                            &d->dst, d->strides, d->pad_begin, d->pad_end));
-    return create_desc(dnnl, &op, NULL, out);
+    return create_desc(dnnl, &op, NULL, false, out);
 }
 
 static mezzo_status conv_desc(mzi_dnnl *dnnl, const mzi_call *call, const mzi_port *ports,
@@ -237,7 +252,7 @@ static mezzo_status conv_desc(mzi_dnnl *dnnl, const mzi_call *call, const mzi_po
                                                           &d.weights, NULL, &d.dst, d.strides,
                                                           d.pad_begin, d.pad_end);
     mezzo_status result = status == dnnl_success
-                              ? create_desc(dnnl, &op, hint, out)
+                              ? create_desc(dnnl, &op, hint, false, out)
                               : mzi_dnnl_fail(dnnl, status, "convolution descriptor");
     dnnl_primitive_desc_destroy(hint);
     return result;

@@ -209,7 +209,7 @@ mezzo_value mezzo_batch_norm(mezzo_graph *graph, const char *name, mezzo_value x
     mezzo_scope_pop(graph);
     mezzo_attrs attrs = {
         .f = {eps > 0.0f ? (double)eps : 1e-5, momentum > 0.0f ? (double)momentum : 0.1}};
-    if (mezzo_graph_entry(graph) == MEZZO_ENTRY_EVAL)
+    if (mezzo_graph_entry(graph) != MEZZO_ENTRY_TRAIN)
         return mezzo_apply(graph, &mzi_op_batch_norm_eval, name, in, 5, &attrs, NULL);
     mezzo_value y = mezzo_apply(graph, &mzi_op_batch_norm, name, in, 5, &attrs, more);
     mzi_graph_add_commit(graph, in[3], more[2]);

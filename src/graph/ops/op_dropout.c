@@ -53,7 +53,7 @@ const mezzo_op_def mzi_op_dropout = {.name = "dropout",
                                      .case_count = 1};
 
 mezzo_value mezzo_dropout(mezzo_graph *graph, const char *name, mezzo_value x, float rate) {
-    if (mezzo_graph_entry(graph) == MEZZO_ENTRY_EVAL || !x.id)
+    if (mezzo_graph_entry(graph) != MEZZO_ENTRY_TRAIN || !x.id)
         return x;
     mezzo_attrs attrs = {.i = {(int64_t)mzi_name_hash(mzi_graph_name(graph, name, NULL))},
                          .f = {(double)rate}};

@@ -1,6 +1,6 @@
 /* y = x w^T + bias, and its two gradients: dx = dy w, dw = dy^T x.
  *
- *   x [M,K]   w [N,K]   bias [N]   y [M,N]
+ *   x [...,K]   w [N,K]   bias [N]   y [...,N]      M: the product of the leading axes
  *
  * Rows of the result are cut into chunks; K is never split, so sums do not depend on workers. */
 #include <math.h>
@@ -8,35 +8,41 @@
 #include "graph/lower.h"
 #include "mezzo/ops.h"
 
-static bool is_matrix(const mezzo_op_use *use, int k) {
-    return use->in[k].shape.rank == 2;
+static int64_t last(mezzo_shape shape) {
+    return shape.dim[shape.rank - 1];
+}
+
+/* `shape` with `columns` in place of its last axis. */
+static mezzo_tensor with_columns(mezzo_shape shape, int64_t columns) {
+    shape.dim[shape.rank - 1] = columns;
+    return (mezzo_tensor){MEZZO_F32, shape};
 }
 
 static mezzo_status infer_linear(const mezzo_op_use *use) {
-    if (!is_matrix(use, 0) || !is_matrix(use, 1))
+    if (use->in[0].shape.rank < 2 || use->in[1].shape.rank != 2)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
-                             "x has rank %d; linear takes [M,K]: flatten it first",
-                             use->in[0].shape.rank);
-    int64_t K = use->in[0].shape.dim[1], N = use->in[1].shape.dim[0];
+                             "x has rank %d and the weight %d; linear takes [...,K] with at least "
+                             "one row, and [N,K]",
+                             use->in[0].shape.rank, use->in[1].shape.rank);
+    int64_t K = last(use->in[0].shape), N = use->in[1].shape.dim[0];
     if (use->in[1].shape.dim[1] != K)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT, "K is %lld in x and %lld in the weight",
                              (long long)K, (long long)use->in[1].shape.dim[1]);
     if (use->in_count > 2 && use->in[2].shape.rank >= 0 && mezzo_shape_count(use->in[2].shape) != N)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT, "the bias has %lld elements for N = %lld",
                              (long long)mezzo_shape_count(use->in[2].shape), (long long)N);
-    use->out[0] = (mezzo_tensor){MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[0], N)};
+    use->out[0] = with_columns(use->in[0].shape, N);
     return MEZZO_OK;
 }
 
 static mezzo_status infer_dx(const mezzo_op_use *use) {
-    use->out[0] =
-        (mezzo_tensor){MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[0], use->in[1].shape.dim[1])};
+    use->out[0] = with_columns(use->in[0].shape, use->in[1].shape.dim[1]);
     return MEZZO_OK;
 }
 
 static mezzo_status infer_dw(const mezzo_op_use *use) {
     use->out[0] =
-        (mezzo_tensor){MEZZO_F32, mezzo_shape2(use->in[0].shape.dim[1], use->in[1].shape.dim[1])};
+        (mezzo_tensor){MEZZO_F32, mezzo_shape2(last(use->in[0].shape), last(use->in[1].shape))};
     return MEZZO_OK;
 }
 
@@ -49,29 +55,32 @@ static void emit_matmul(mzi_lowering *lowering, mzk_matmul_params params) {
 }
 
 static mezzo_status lower_linear(const mezzo_op_use *use, mzi_lowering *lowering) {
-    const int64_t *y = use->out[0].shape.dim;
-    emit_matmul(lowering, (mzk_matmul_params){y[0], y[1], use->in[0].shape.dim[1], 0, 1});
+    int64_t K = last(use->in[0].shape), N = last(use->out[0].shape);
+    int64_t M = mezzo_shape_count(use->out[0].shape) / N;
+    emit_matmul(lowering, (mzk_matmul_params){.M = M, .N = N, .K = K, .transpose_b = 1});
     return MEZZO_OK;
 }
 
 static mezzo_status lower_dx(const mezzo_op_use *use, mzi_lowering *lowering) {
-    const int64_t *dx = use->out[0].shape.dim;
-    emit_matmul(lowering, (mzk_matmul_params){dx[0], dx[1], use->in[0].shape.dim[1], 0, 0});
+    int64_t K = last(use->in[0].shape), N = last(use->out[0].shape);
+    int64_t M = mezzo_shape_count(use->out[0].shape) / N;
+    emit_matmul(lowering, (mzk_matmul_params){.M = M, .N = N, .K = K});
     return MEZZO_OK;
 }
 
 static mezzo_status lower_dw(const mezzo_op_use *use, mzi_lowering *lowering) {
     const int64_t *dw = use->out[0].shape.dim;
-    emit_matmul(lowering, (mzk_matmul_params){dw[0], dw[1], use->in[0].shape.dim[0], 1, 0});
+    int64_t K = mezzo_shape_count(use->in[0].shape) / dw[0];
+    emit_matmul(lowering, (mzk_matmul_params){.M = dw[0], .N = dw[1], .K = K, .transpose_a = 1});
     return MEZZO_OK;
 }
 
 static double flops_linear(const mezzo_op_use *use) {
-    return 2.0 * (double)mezzo_shape_count(use->out[0].shape) * (double)use->in[0].shape.dim[1];
+    return 2.0 * (double)mezzo_shape_count(use->out[0].shape) * (double)last(use->in[0].shape);
 }
 
 static double flops_dw(const mezzo_op_use *use) {
-    return 2.0 * (double)mezzo_shape_count(use->out[0].shape) * (double)use->in[0].shape.dim[0];
+    return 2.0 * (double)mezzo_shape_count(use->in[0].shape) * (double)last(use->in[1].shape);
 }
 
 static mezzo_status gradient(const mezzo_op_gradient *use) {
@@ -88,7 +97,8 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
 
 static const mezzo_op_case cases[] = {{.in = {{2, {4, 3}}, {2, {5, 3}}, {1, {5}}}},
                                       {.in = {{2, {1, 7}}, {2, {2, 7}}, {1, {2}}}},
-                                      {.in = {{2, {33, 4}}, {2, {3, 4}}, {1, {3}}}}};
+                                      {.in = {{2, {33, 4}}, {2, {3, 4}}, {1, {3}}}},
+                                      {.in = {{3, {2, 3, 4}}, {2, {5, 4}}, {1, {5}}}}};
 
 const mezzo_op_def mzi_op_linear = {.name = "linear",
                                     .help = "y = x w^T + bias",
@@ -102,7 +112,7 @@ const mezzo_op_def mzi_op_linear = {.name = "linear",
                                     .lower = lower_linear,
                                     .flops = flops_linear,
                                     .cases = cases,
-                                    .case_count = 3};
+                                    .case_count = 4};
 
 const mezzo_op_def mzi_op_linear_dx = {.name = "linear_dx",
                                        .help = "dx = dy w",
@@ -127,16 +137,22 @@ const mezzo_op_def mzi_op_linear_dw = {.name = "linear_dw",
                                        .lower = lower_dw,
                                        .flops = flops_dw};
 
+mezzo_value mezzo_linear_with(mezzo_graph *graph, const char *name, mezzo_value x,
+                              mezzo_value weight, mezzo_value bias) {
+    const mezzo_value in[] = {x, weight, bias};
+    return mezzo_apply(graph, &mzi_op_linear, name, in, bias.id ? 3 : 2, NULL, NULL);
+}
+
 mezzo_value mezzo_linear(mezzo_graph *graph, const char *name, mezzo_value x, int64_t features,
                          bool bias) {
     mezzo_shape shape = mezzo_value_shape(graph, x);
-    int64_t K = shape.rank == 2 ? shape.dim[1] : 1;
+    int64_t K = shape.rank > 0 ? last(shape) : 1;
     mezzo_init init = {MEZZO_INIT_UNIFORM, 1.0f / sqrtf((float)K)};
-    mezzo_value in[3] = {x};
+    mezzo_value b = {0};
     mezzo_scope_push(graph, name);
-    in[1] = mezzo_param(graph, "weight", mezzo_shape2(features, K), init);
+    mezzo_value w = mezzo_param(graph, "weight", mezzo_shape2(features, K), init);
     if (bias)
-        in[2] = mezzo_param(graph, "bias", mezzo_shape1(features), init);
+        b = mezzo_param(graph, "bias", mezzo_shape1(features), init);
     mezzo_scope_pop(graph);
-    return mezzo_apply(graph, &mzi_op_linear, name, in, bias ? 3 : 2, NULL, NULL);
+    return mezzo_linear_with(graph, name, x, w, b);
 }

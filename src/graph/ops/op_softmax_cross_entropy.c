@@ -1,19 +1,47 @@
 /* Softmax and cross-entropy in one: the probabilities are never stored.
  *
- *   logits [M,V], labels [M]   lse_i = log sum_j exp(logit_ij)
+ *   logits [...,V], labels [...]   lse_i = log sum_j exp(logit_ij)
  *   loss = sum over rows with a label of (lse_i - logit_i,label) / valid
  *   dlogits_ij = (exp(logit_ij - lse_i) - [j = label]) dloss / valid
  *
  * A negative label marks padding: no loss, no gradient. */
-#include "graph/lower.h"
+#include "graph/ops/labels.h"
 #include "mezzo/ops.h"
+#include "num/number.h"
+
+mezzo_status mzi_check_labels(const mezzo_op_use *use, mezzo_shape rows, mezzo_shape labels) {
+    mezzo_shape expected = rows;
+    expected.rank--; /* shapes are equal up to their rank */
+    if (rows.rank < 2 || !mezzo_shape_equal(expected, labels)) {
+        char a[MZI_SHAPE_TEXT], b[MZI_SHAPE_TEXT];
+        return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
+                             "rows of shape %s and labels of shape %s; a label is needed for each "
+                             "row",
+                             mzi_shape_text(a, rows), mzi_shape_text(b, labels));
+    }
+    return MEZZO_OK;
+}
+
+/* A label beyond the logits would be read past their end: it is refused when the input is given. */
+void mzi_take_labels(mezzo_graph *graph, const char *op, mezzo_value labels, int64_t V) {
+    if (labels.id && !mzi_graph_limit_input(graph, labels, INT32_MIN, V))
+        mzi_graph_fail(graph, MEZZO_INVALID_ARGUMENT,
+                       "%s takes its labels from an input, not from `%s`", op,
+                       graph->values[labels.id].name);
+}
+
+void mzi_give_counts(mezzo_graph *graph, const mezzo_value more[3], mezzo_value *correct,
+                     mezzo_value *valid) {
+    if (correct)
+        *correct = more[1];
+    if (valid)
+        *valid = more[2];
+    graph->loss_rows = more[2].id;
+}
 
 static mezzo_status infer(const mezzo_op_use *use) {
     mezzo_shape logits = use->in[0].shape, labels = use->in[1].shape;
-    if (logits.rank != 2 || labels.rank != 1 || labels.dim[0] != logits.dim[0])
-        return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
-                             "logits of rank %d and labels of rank %d; it takes [M,V] and [M]",
-                             logits.rank, labels.rank);
+    MZI_TRY(mzi_check_labels(use, logits, labels));
     use->out[0] = use->out[2] = use->out[3] = (mezzo_tensor){MEZZO_F32, mezzo_shape0()};
     use->out[1] = (mezzo_tensor){MEZZO_F32, labels};
     return MEZZO_OK;
@@ -26,7 +54,7 @@ static mezzo_status infer_bwd(const mezzo_op_use *use) {
 
 /* in: logits, labels; out: loss, lse, correct, valid. */
 static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
-    int64_t M = use->in[0].shape.dim[0], V = use->in[0].shape.dim[1];
+    int64_t M = mezzo_shape_count(use->in[1].shape), V = mzi_classes(use->in[0].shape);
     int64_t grain = mzi_grain_rows(V), parts = mzi_chunks(M, grain);
     mzi_operand part = mzi_scratch(lowering, MEZZO_F32, parts * 3);
     mzi_call *call = mzi_emit(lowering, MZK_xent_part, M, grain);
@@ -48,7 +76,7 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
 
 /* in: logits, labels, lse, dloss, valid. */
 static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
-    int64_t M = use->in[0].shape.dim[0], V = use->in[0].shape.dim[1];
+    int64_t M = mezzo_shape_count(use->in[1].shape), V = mzi_classes(use->in[0].shape);
     mzi_call *call = mzi_emit(lowering, MZK_xent_bwd, M, mzi_grain_rows(V));
     call->out[0] = mzi_out(lowering, 0);
     for (int k = 0; k < 5; k++)
@@ -72,7 +100,8 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
 }
 
 static const mezzo_op_case cases[] = {{.in = {{2, {4, 7}}, {1, {4}}}},
-                                      {.in = {{2, {1, 2}}, {1, {1}}}}};
+                                      {.in = {{2, {1, 2}}, {1, {1}}}},
+                                      {.in = {{3, {2, 3, 5}}, {2, {2, 3}}}}};
 
 const mezzo_op_def mzi_op_softmax_cross_entropy = {
     .name = "softmax_cross_entropy",
@@ -89,7 +118,7 @@ const mezzo_op_def mzi_op_softmax_cross_entropy = {
     .lower = lower,
     .flops = flops,
     .cases = cases,
-    .case_count = 2};
+    .case_count = 3};
 
 const mezzo_op_def mzi_op_softmax_cross_entropy_bwd = {
     .name = "softmax_cross_entropy_bwd",
@@ -110,18 +139,9 @@ mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_value logits, 
     const mezzo_value in[] = {logits, labels};
     mezzo_value more[3];
     mezzo_shape shape = mezzo_value_shape(graph, logits);
-    /* A label beyond the logits would be read past their end: it is refused when the input is
-     * given. */
-    if (graph->values[labels.id].kind == MZI_VALUE_INPUT && shape.rank == 2)
-        graph->values[labels.id].int_below = shape.dim[1];
-    else if (labels.id && shape.rank == 2)
-        return mzi_graph_fail(graph, MEZZO_INVALID_ARGUMENT,
-                              "softmax_cross_entropy takes its labels from an input, not from `%s`",
-                              graph->values[labels.id].name);
+    if (shape.rank > 0)
+        mzi_take_labels(graph, "softmax_cross_entropy", labels, mzi_classes(shape));
     mezzo_value loss = mezzo_apply(graph, &mzi_op_softmax_cross_entropy, NULL, in, 2, NULL, more);
-    if (correct)
-        *correct = more[1];
-    if (valid)
-        *valid = more[2];
+    mzi_give_counts(graph, more, correct, valid);
     return loss;
 }

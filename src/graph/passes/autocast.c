@@ -70,7 +70,7 @@ static void choose_by_class(const autocast *pass, mzi_node *node) {
     case MEZZO_CAST_LOW:
         node->compute = pass->low;
         node->rule = pass->low == MEZZO_F32 ? MZI_RULE_FULL : MZI_RULE_LOW;
-        node->reason = mzi_arena_text(&graph->arena, "%s is GEMM-class: precision.compute is %s",
+        node->reason = mzi_arena_text(&graph->arena, "%s is of class low: precision.compute is %s",
                                       node->op->name, mezzo_dtype_name(pass->low));
         break;
     case MEZZO_CAST_FOLLOW:

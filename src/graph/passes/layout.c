@@ -5,14 +5,15 @@
  */
 #include "graph/plan.h"
 
-/* Operands of a node's calls that the target wants packed; there are seldom more than two. */
+/* Parameters that a node's calls read; there are seldom more than two. */
 enum {
     WISH_MAX = 8
 };
 typedef struct wish {
     int32_t value;
     mzi_layout layout;
-    mzi_call call; /* with the layout filled in at the operand */
+    mzi_call call;  /* with the layout filled in at the operand                          */
+    bool is_shared; /* every call wants this layout: a node has one operand for the value */
 } wish;
 
 static bool seldom_changes(const mezzo_graph *graph, const mzi_operand *operand) {
@@ -20,6 +21,21 @@ static bool seldom_changes(const mezzo_graph *graph, const mzi_operand *operand)
         return false;
     mzi_value_kind kind = graph->values[operand->value].kind;
     return kind == MZI_VALUE_PARAM || kind == MZI_VALUE_DERIVED;
+}
+
+/* Calls that want different layouts of a value all read it as it is. */
+static void note(wish *wishes, int *count, const mzi_call *call, int operand, mzi_layout layout) {
+    int32_t value = call->in[operand].value;
+    for (int w = 0; w < *count; w++)
+        if (wishes[w].value == value) {
+            wishes[w].is_shared &= wishes[w].layout.id == layout.id;
+            return;
+        }
+    if (*count == WISH_MAX)
+        return;
+    wish *made = &wishes[(*count)++];
+    *made = (wish){value, layout, *call, true};
+    made->call.in[operand].layout = layout.id;
 }
 
 static mezzo_status collect(mezzo_graph *graph, mzi_target *target, int32_t n, wish *wishes,
@@ -30,16 +46,13 @@ static mezzo_status collect(mezzo_graph *graph, mzi_target *target, int32_t n, w
     mezzo_status status = mzi_lower_node(&trial, n);
     *count = 0;
     for (int32_t c = 0; c < trial.call_count && status == MEZZO_OK; c++) {
-        for (int k = 0; k < MZK_IN_MAX && *count < WISH_MAX && status == MEZZO_OK; k++) {
+        for (int k = 0; k < MZK_IN_MAX && status == MEZZO_OK; k++) {
             const mzi_call *call = &trial.calls[c];
             mzi_layout layout = {0};
             if (!seldom_changes(graph, &call->in[k]))
                 continue;
             status = target->layout(target, call, k, &layout);
-            if (!layout.id || status != MEZZO_OK)
-                continue;
-            wishes[*count] = (wish){call->in[k].value, layout, *call};
-            wishes[(*count)++].call.in[k].layout = layout.id;
+            note(wishes, count, call, k, layout);
         }
     }
     mzi_lowering_deinit(&trial);
@@ -136,6 +149,8 @@ mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target) {
         for (int w = 0; w < wish_count && status == MEZZO_OK; w++) {
             mzi_node *node = &graph->nodes[n];
             int32_t packed = 0;
+            if (!wishes[w].layout.id || !wishes[w].is_shared)
+                continue;
             status = pack(graph, node, &wishes[w], &packs, &count, &capacity, &packed);
             for (int k = 0; k < node->in_count && status == MEZZO_OK; k++)
                 if (node->in[k] == wishes[w].value)

@@ -5,7 +5,8 @@
  *      node      0    1    2    3    4        x and its in-place relu are one block;
  *      x, relu   [==========]                 what is read after the run (outputs,
  *      conv out       [=========]             gradients) lives to the end; inputs live
- *      scratch             []                 from the start, since they are uploaded then.
+ *      scratch             []                 from the start, since they are uploaded then;
+ *                                             what a window keeps lives all the time.
  *
  * Blocks are placed largest first, each at the lowest offset that is free during its life. */
 #include <stdlib.h>
@@ -30,7 +31,7 @@ typedef struct memory_pass {
 
 static bool in_arena(const mzi_value *value) {
     return value->kind == MZI_VALUE_TEMP || value->kind == MZI_VALUE_SCRATCH ||
-           value->kind == MZI_VALUE_INPUT;
+           value->kind == MZI_VALUE_INPUT || value->kind == MZI_VALUE_KEPT;
 }
 
 static void join(memory_pass *pass, int32_t v, int32_t root) {
@@ -94,8 +95,9 @@ static void make_blocks(memory_pass *pass) {
             continue;
         block *b = &pass->blocks[pass->block_count++];
         b->root = v;
-        b->first = value->kind == MZI_VALUE_INPUT ? -1 : value->producer;
-        b->last = pass->fixed[v] ? graph->node_count : pass->last[v];
+        bool kept = value->kind == MZI_VALUE_KEPT;
+        b->first = kept || value->kind == MZI_VALUE_INPUT ? -1 : value->producer;
+        b->last = kept || pass->fixed[v] ? graph->node_count : pass->last[v];
         b->bytes = (mzi_value_bytes(value) + MZI_ALIGN - 1) / MZI_ALIGN * MZI_ALIGN;
     }
     qsort(pass->blocks, (size_t)pass->block_count, sizeof *pass->blocks, by_size);

@@ -1,0 +1,137 @@
+/* Recomputation: activations that backward makes again instead of keeping them.
+ *
+ *   stored      f1 -> a -> f2 -> ...        backward reads a, which lives until then
+ *   recomputed  f1 -> a -> f2 -> ...  b0, [f1' -> a'], b1 ...       b1 and what follows read a'
+ *
+ * Which ones, the names of the forward nodes say.  A repeated node stands right before the first
+ * use of it in backward, has the types, kernels and chunks of the first one, and reads what that
+ * one read (or a repeated node's output): its results are the same bits.  Random numbers are
+ * functions of name and element, so that dropout repeats too. */
+#include <string.h>
+
+#include "base/glob.h"
+#include "graph/plan.h"
+
+typedef struct recompute_pass {
+    mezzo_graph *graph;
+    bool *chosen;   /* by node of the old list */
+    int32_t *again; /* by value: the value that backward reads instead; 0: none yet */
+    mzi_node *nodes;
+    int32_t count, capacity;
+    int32_t value_count;
+} recompute_pass;
+
+/* The last pattern that matches decides; one with `!` in front keeps. */
+static bool is_chosen(const char *name, const char *const *patterns, int count) {
+    for (int p = count - 1; p >= 0; p--) {
+        bool keep = patterns[p][0] == '!';
+        if (mzi_glob_match(patterns[p] + keep, name))
+            return !keep;
+    }
+    return false;
+}
+
+/* Casts and views go with what they are made from. */
+static bool goes_along(const recompute_pass *pass, const mzi_node *node) {
+    int32_t producer = pass->graph->values[node->in[0]].producer;
+    return (node->op == &mzi_op_cast || node->op->view) && producer >= 0 && pass->chosen[producer];
+}
+
+static bool writes_state(const mzi_node *node) {
+    return node->out_count == 0;
+}
+
+static void choose(recompute_pass *pass, const char *const *patterns, int count) {
+    const mezzo_graph *graph = pass->graph;
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        const mzi_node *node = &graph->nodes[n];
+        pass->chosen[n] = node->phase == MZI_PHASE_FORWARD && !writes_state(node) &&
+                          (is_chosen(node->name, patterns, count) || goes_along(pass, node));
+    }
+}
+
+static mezzo_status append(recompute_pass *pass, const mzi_node *node) {
+    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
+                     sizeof *pass->nodes));
+    for (int k = 0; k < node->out_count; k++)
+        pass->graph->values[node->out[k]].producer = pass->count;
+    pass->nodes[pass->count++] = *node;
+    return MEZZO_OK;
+}
+
+static mezzo_status repeat(recompute_pass *pass, int32_t n);
+
+/* The value that backward reads in place of `v`. */
+static mezzo_status replace(recompute_pass *pass, const int32_t *old_producer, int32_t *v) {
+    int32_t producer = *v < pass->value_count ? old_producer[*v] : -1;
+    if (producer < 0 || !pass->chosen[producer])
+        return MEZZO_OK;
+    if (!pass->again[*v])
+        MZI_TRY(repeat(pass, producer));
+    *v = pass->again[*v];
+    return MEZZO_OK;
+}
+
+static const int32_t *producers(const recompute_pass *pass) {
+    return pass->again + pass->value_count;
+}
+
+/* Depth: at most the longest chain of chosen nodes, which is shorter than the network. */
+static mezzo_status repeat(recompute_pass *pass, int32_t n) {
+    mezzo_graph *graph = pass->graph;
+    mzi_node node = graph->nodes[n];
+    for (int k = 0; k < node.in_count; k++)
+        MZI_TRY(replace(pass, producers(pass), &node.in[k]));
+    node.name = mzi_arena_text(&graph->arena, "%s/again", node.name);
+    node.phase = MZI_PHASE_BACKWARD;
+    node.reason = "train.recompute names it";
+    if (!node.name)
+        return mzi_out_of_memory(graph->ctx, 0, "the names of a graph");
+    for (int k = 0; k < node.out_count; k++) {
+        int32_t old = node.out[k];
+        const mzi_value *value = &graph->values[old];
+        node.out[k] = mzi_graph_add_value(graph, value->name, MZI_VALUE_TEMP, value->tensor);
+        if (!node.out[k])
+            return graph->status;
+        pass->again[old] = node.out[k];
+    }
+    return append(pass, &node);
+}
+
+static mezzo_status run(recompute_pass *pass) {
+    mezzo_graph *graph = pass->graph;
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        mzi_node node = graph->nodes[n];
+        for (int k = 0; k < node.in_count && node.phase == MZI_PHASE_BACKWARD; k++)
+            MZI_TRY(replace(pass, producers(pass), &node.in[k]));
+        MZI_TRY(append(pass, &node));
+    }
+    return MEZZO_OK;
+}
+
+mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count) {
+    if (count == 0)
+        return MEZZO_OK;
+    size_t values = (size_t)graph->value_count;
+    size_t bytes = 2 * values * sizeof(int32_t) + (size_t)graph->node_count * sizeof(bool);
+    recompute_pass pass = {.graph = graph, .value_count = graph->value_count};
+    pass.again = mzi_alloc(graph->ctx, bytes);
+    if (!pass.again)
+        return mzi_out_of_memory(graph->ctx, bytes, "recomputation");
+    int32_t *producer = pass.again + values;
+    pass.chosen = (bool *)(producer + values);
+    for (size_t v = 0; v < values; v++)
+        producer[v] = graph->values[v].producer;
+    choose(&pass, patterns, count);
+    mezzo_status status = run(&pass);
+    mzi_free(graph->ctx, pass.again, bytes);
+    if (status != MEZZO_OK) {
+        mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
+        return status;
+    }
+    mzi_free(graph->ctx, graph->nodes, (size_t)graph->node_capacity * sizeof *graph->nodes);
+    graph->nodes = pass.nodes;
+    graph->node_count = pass.count;
+    graph->node_capacity = pass.capacity;
+    return MEZZO_OK;
+}

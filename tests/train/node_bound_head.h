@@ -1,0 +1,107 @@
+/* The bound of linear_cross_entropy and of its gradient (see node_bound.h).
+ *
+ *   logit l = x . w: gamma_(K+1) sum |x||w|, and its rounding to the storage type T       delta
+ *   lse moves by at most the largest delta of its row, beside what cross-entropy adds itself
+ *   dlogit = (p - [label]) f, p = exp(l - lse): p (e^delta - 1), then as cross-entropy's, and a
+ *     rounding to T                                                                      epsilon
+ *   dx, dw: sum epsilon |w| and sum epsilon |x|, and gamma of the sums */
+#ifndef TESTS_TRAIN_NODE_BOUND_HEAD_H
+#define TESTS_TRAIN_NODE_BOUND_HEAD_H
+
+#include "train/node_bound_values.h"
+
+typedef struct node_head {
+    int64_t M, V, K;
+    const int32_t *labels;
+    double u_stored, tiny_stored;
+    double *logit, *delta; /* of one row */
+} node_head;
+
+static inline node_head node_head_of(const node_values *n) {
+    mezzo_dtype stored = n->graph->values[n->node->in[0]].tensor.dtype;
+    node_head h = {.V = node_dims(n, 1)[0],
+                   .K = node_dims(n, 1)[1],
+                   .labels = n->in[2],
+                   .u_stored = mzi_unit_roundoff(stored),
+                   .tiny_stored = mzi_tiny(stored) / 2};
+    h.M = node_count(n->graph, n->node->in[0]) / h.K;
+    h.logit = calloc((size_t)h.V, sizeof *h.logit);
+    h.delta = calloc((size_t)h.V, sizeof *h.delta);
+    return h;
+}
+
+static inline void node_head_row(const node_values *n, const node_head *h, int64_t m) {
+    for (int64_t v = 0; v < h->V; v++) {
+        double sum = 0, mass = 0;
+        for (int64_t k = 0; k < h->K; k++) {
+            double term = node_in(n, 0, m * h->K + k) * node_in(n, 1, v * h->K + k);
+            sum += term;
+            mass += fabs(term);
+        }
+        double error = mzi_gamma(h->K + 1, node_u) * mass;
+        h->logit[v] = sum;
+        h->delta[v] = error + h->u_stored * (fabs(sum) + error) + h->tiny_stored;
+    }
+}
+
+/* The share of one row in the loss; counts a row whose largest logit rounding could change. */
+static inline double node_bound_head_row(node_values *n, const node_head *h, int64_t m) {
+    double max = -HUGE_VAL, second = -HUGE_VAL, sum = 0, wrong = 0, delta = 0;
+    for (int64_t v = 0; v < h->V; v++) {
+        second = fmax(second, fmin(max, h->logit[v]));
+        max = fmax(max, h->logit[v]);
+        delta = fmax(delta, h->delta[v]);
+    }
+    for (int64_t v = 0; v < h->V; v++) {
+        double d = h->logit[v] - max;
+        sum += exp(d);
+        wrong += exp(d) * (fabs(d) + 2 * delta + 4) * node_u;
+    }
+    n->error[1][m] = delta + 1.001 * (wrong / sum + mzi_gamma(h->V, node_u)) + 0x1p-140;
+    if (h->labels[m] < 0)
+        return 0;
+    n->error[2][0] += max - second <= 2 * delta;
+    return n->error[1][m] + h->delta[h->labels[m]] + 0x1p-40 * fabs(n->exact[1][m]);
+}
+
+static inline void node_bound_head(node_values *n) {
+    node_head h = node_head_of(n);
+    double total = 0;
+    n->error[2][0] = n->error[3][0] = 0;
+    for (int64_t m = 0; m < h.M; m++) {
+        node_head_row(n, &h, m);
+        total += node_bound_head_row(n, &h, m);
+    }
+    n->error[0][0] = total / fmax(n->exact[3][0], 1) + 3 * node_u * fabs(n->exact[0][0]);
+    free(h.logit);
+    free(h.delta);
+}
+
+/* in: x, w, labels, lse, dloss, valid. */
+static inline void node_bound_head_bwd(node_values *n) {
+    node_head h = node_head_of(n);
+    double factor = fabs(node_in(n, 4, 0)) / fmax(node_in(n, 5, 0), 1);
+    double of_v = mzi_gamma(h.V + 1, node_u), of_rows = mzi_gamma(2 * h.M + 1, node_u);
+    for (int64_t m = 0; m < h.M; m++) {
+        if (h.labels[m] < 0)
+            continue;
+        node_head_row(n, &h, m);
+        for (int64_t v = 0; v < h.V; v++) {
+            double d = h.logit[v] - node_in(n, 3, m), p = exp(d), delta = h.delta[v];
+            double slope = factor * fabs(p - (v == h.labels[m]));
+            double error =
+                factor * (1.001 * p * (exp(delta) * (1 + (fabs(d) + delta + 4) * node_u) - 1) +
+                          3 * (p * exp(delta) + 1) * node_u);
+            error += h.u_stored * (slope + error) + h.tiny_stored;
+            for (int64_t k = 0; k < h.K; k++) {
+                double w = fabs(node_in(n, 1, v * h.K + k)), x = fabs(node_in(n, 0, m * h.K + k));
+                n->error[0][m * h.K + k] += w * (error + of_v * (slope + error));
+                n->error[1][v * h.K + k] += x * (error + of_rows * (slope + error));
+            }
+        }
+    }
+    free(h.logit);
+    free(h.delta);
+}
+
+#endif

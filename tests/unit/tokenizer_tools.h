@@ -1,0 +1,94 @@
+/* What the tests of tokenizers share: a context and a file for each, and ids that are expected. */
+#ifndef TESTS_UNIT_TOKENIZER_TOOLS_H
+#define TESTS_UNIT_TOKENIZER_TOOLS_H
+
+#include "base/ctx.h"
+#include "mezzo/tokenizer.h"
+#include "unit/tempdir.h"
+
+static mezzo_ctx *ctx;
+static char folder[256];
+static char path[320];
+static uint64_t held; /* by the context itself */
+
+static inline int begin(void **state) {
+    (void)state;
+    mezzo_ctx_config config = {.threads = 1};
+    tempdir_make(folder);
+    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
+        return -1;
+    snprintf(path, sizeof path, "%s/t", folder);
+    held = mezzo_ctx_memory(ctx).bytes_used;
+    return 0;
+}
+static inline int end(void **state) {
+    (void)state;
+    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
+    mezzo_ctx_destroy(ctx);
+    tempdir_remove(folder);
+    return leaked ? -1 : 0;
+}
+
+static inline void write_file(const char *text, size_t bytes) {
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, bytes, file), bytes);
+    assert_int_equal(fclose(file), 0);
+}
+static inline char *read_file(size_t *bytes) { /* freed with free */
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    char *text = calloc(1, 1 << 20);
+    assert_non_null(text);
+    *bytes = fread(text, 1, (1 << 20) - 1, file);
+    fclose(file);
+    return text;
+}
+static inline mezzo_tokenizer *open_text(const char *text) {
+    write_file(text, strlen(text));
+    mezzo_tokenizer *t = NULL;
+    if (mezzo_tokenizer_open(&t, ctx, path) != MEZZO_OK)
+        fail_msg("%s", mezzo_ctx_error(ctx)->text);
+    return t;
+}
+static inline mezzo_tokenizer *learn(const char *text, size_t bytes, int32_t vocab,
+                                     mezzo_pattern pattern, bool end_of_text) {
+    const mezzo_tokenizer_train_config config = {vocab, pattern, end_of_text};
+    mezzo_tokenizer *t = NULL;
+    if (mezzo_tokenizer_train(&t, ctx, text, bytes, &config) != MEZZO_OK)
+        fail_msg("%s", mezzo_ctx_error(ctx)->text);
+    return t;
+}
+
+/* The ids of a text, ended by -1; and the text comes back. */
+static inline void expect_ids(mezzo_tokenizer *t, const char *text, bool specials,
+                              const int32_t *want) {
+    int32_t *ids;
+    size_t count, bytes;
+    char *back;
+    if (mezzo_tokenizer_encode(t, text, strlen(text), specials, &ids, &count) != MEZZO_OK)
+        fail_msg("'%s': %s", text, mezzo_ctx_error(ctx)->text);
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] != want[i])
+            fail_msg("'%s': token %zu is %d, not %d", text, i, ids[i], want[i]);
+    assert_int_equal(want[count], -1);
+    assert_int_equal(mezzo_tokenizer_decode(t, ids, count, &back, &bytes), MEZZO_OK);
+    assert_int_equal(bytes, strlen(text));
+    assert_string_equal(back, text);
+    mezzo_tokenizer_free_text(t, back, bytes);
+    mezzo_tokenizer_free_ids(t, ids, count);
+}
+#define IDS(...) ((const int32_t[]){__VA_ARGS__, -1})
+
+static inline void expect_error(mezzo_status status, mezzo_status want, const char *part) {
+    assert_int_equal(status, want);
+    if (!strstr(mezzo_ctx_error(ctx)->text, part))
+        fail_msg("'%s' lacks '%s'", mezzo_ctx_error(ctx)->text, part);
+}
+
+/* 'a' is 97 - 33 = 64; a blank is the 33rd of the unprintable ones, behind 188 printable: 220. */
+static const char small_vocab[] = "#version: 0.2\na b\nab c\nb c\nd d\ndd dd\n\u0120 a\n";
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+#endif
