@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <mezzo/tokens.h>
 
@@ -60,6 +61,10 @@ static int find_run(cli_options *options, char config[PATH_BYTES]) {
         options->words[0] = config;
         if (!options->weights)
             options->weights = run;
+    }
+    if (run && access(run, F_OK) != 0) {
+        print_error("there is no '%s'; give a run directory, or a safetensors file", run);
+        return EXIT_DATA;
     }
     if (options->weights)
         return EXIT_OK;

@@ -114,7 +114,7 @@ static mezzo_status build(mezzo_graph *graph, const mezzo_config *config,
                     .vocab = vocab,
                     .dropout = (float)mezzo_config_real(config, "model.dropout")};
     if (vocab < shape->classes)
-        return mezzo_graph_error(graph,
+        return mezzo_graph_error(graph, MEZZO_CONFIG,
                                  "model.vocab is %lld, and the data has %d tokens: raise it, or "
                                  "leave it 0",
                                  (long long)vocab, shape->classes);

@@ -72,9 +72,9 @@ MEZZO_API void mezzo_output(mezzo_graph *graph, const char *name, mezzo_value va
  * weighs them by the rows that the last cross-entropy of the graph counted, else equally. */
 MEZZO_API void mezzo_loss(mezzo_graph *graph, mezzo_value loss);
 
-/* Record an error that a build function has found, as INVALID_ARGUMENT, which it returns. */
-MEZZO_API mezzo_status mezzo_graph_error(mezzo_graph *graph, const char *format, ...)
-    MEZZO_PRINTF(2, 3);
+/* Record an error that a build function has found; returns the first one's status. */
+MEZZO_API mezzo_status mezzo_graph_error(mezzo_graph *graph, mezzo_status status,
+                                         const char *format, ...) MEZZO_PRINTF(3, 4);
 /* True if an error has been recorded; its message is in the context. */
 MEZZO_API bool mezzo_graph_failed(const mezzo_graph *graph);
 

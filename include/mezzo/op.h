@@ -18,7 +18,7 @@ enum {
 
 /* What autocast does with an operation; the reasons are in docs/numerics.md. */
 typedef enum mezzo_cast_class {
-    MEZZO_CAST_LOW,    /* computes in the low type: GEMM and convolution                          */
+    MEZZO_CAST_LOW,    /* computes in the low type: GEMM, convolution, embedding               */
     MEZZO_CAST_FOLLOW, /* computes in the narrowest type among its inputs: elementwise, pooling */
     MEZZO_CAST_REDUCE, /* takes and gives the low type, accumulates in FP32: norms, losses, sums */
     MEZZO_CAST_FULL /* computes in FP32                                                         */

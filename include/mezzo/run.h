@@ -185,7 +185,8 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_export(mezzo_runner *runner,
  * masters.
  * DATA, naming tensor and shapes or key and value, if config.json asks for what the kind does not
  * compute, a tensor is missing, unexpected, no float or has another shape, a tied one differs, or
- * the file is a pickle; then nothing is written.  BUSY if FOLDER holds a run. */
+ * the file is a pickle; CONFIG if a size is beyond what the configuration takes; then nothing is
+ * written.  BUSY if FOLDER holds a run. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_import(mezzo_runner *runner, const char *path,
                                                          const char *folder);
 /* A summary as one line of JSON; freed with mezzo_text_free. */

@@ -34,10 +34,10 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_tokenizer_bytes(mezzo_tokenizer **
  *   ByteLevel (GPT-2's pattern) or a Split by the pattern of GPT-2 or GPT-4 and then ByteLevel. Ids
  *   are the file's.  Its post-processor is not applied: encoding adds no tokens.
  *
- * IO if the file cannot be read.  DATA, with the file and the line, offset or entry, if it is none
- * of these, is not UTF-8, has a merge twice, a merge whose parts are no tokens (in vocab.bpe: no
- * tokens yet, so that the merges are out of order), lacks a byte or an id, or asks for what is not
- * supported. */
+ * DATA if there is no such file; IO if it cannot be read.  DATA, with the file and the line, offset
+ * or entry, if it is none of these, is not UTF-8, has a merge twice, a merge whose parts are no
+ * tokens (in vocab.bpe: no tokens yet, so that the merges are out of order), lacks a byte or an id,
+ * or asks for what is not supported. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_tokenizer_open(mezzo_tokenizer **out, mezzo_ctx *ctx,
                                                              const char *path);
 
@@ -80,7 +80,8 @@ MEZZO_API int64_t mezzo_tokenizer_token_bytes(const mezzo_tokenizer *t, int32_t 
  * several at one place the longest); without, it is text like any other, which is what foreign text
  * needs.  Tokens that a file adds without calling them special are found either way.
  * `*ids` belongs to the caller, who gives it to mezzo_tokenizer_free_ids with the same count.
- * DATA with the offset if the text is not UTF-8 (the bytes tokenizer takes it all the same);
+ * DATA with the offset if the text is not UTF-8 (the bytes tokenizer takes it all the same), or if
+ * a single word has 2^29 bytes or more;
  * INVALID_ARGUMENT if it has MEZZO_TOKENIZER_TEXT_MAX bytes or more. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_tokenizer_encode(mezzo_tokenizer *t, const char *text,
                                                                size_t bytes, bool specials,

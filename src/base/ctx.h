@@ -32,7 +32,10 @@ void mzi_error_breakpoint(const mezzo_error *error);
 void mzi_error_clear(mezzo_ctx *ctx); /* on entry of a public call that may fail */
 
 #define MZI_FAIL(ctx, status, ...)                                                                 \
-    return mzi_fail_at((ctx), __FILE__, __LINE__, (status), __VA_ARGS__)
+    do {                                                                                           \
+        (void)mzi_fail_at((ctx), __FILE__, __LINE__, (status), __VA_ARGS__);                       \
+        return (status);                                                                           \
+    } while (0)
 #define MZI_TRY(expression)                                                                        \
     do {                                                                                           \
         mezzo_status mzi_try_status = (expression);                                                \

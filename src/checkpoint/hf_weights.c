@@ -118,7 +118,7 @@ static mezzo_status check_tied(const reader *r) {
                  mzi_shape_text(expected, other.shape));
     for (int64_t i = 0; i < mezzo_shape_count(tied.shape); i++) {
         float a = mzi_weights_value(&tied, i), b = mzi_weights_value(&other, i);
-        if (memcmp(&a, &b, sizeof a) != 0)
+        if (mzi_f32_bits(a) != mzi_f32_bits(b))
             MZI_FAIL(r->ctx, MEZZO_DATA,
                      "'%s': tensor \"%s\" is not \"%s\" (element %lld is %.9g and %.9g): a head of "
                      "its own is not supported, only one that is tied to the embedding",
@@ -164,7 +164,6 @@ typedef char full_name[NAME_BYTES];
 /* What writing needs beside the weights. */
 typedef struct writer {
     mezzo_safetensors_item *items;
-    mezzo_dtype *source_types;
     full_name *names;
     float *scratch; /* of the largest matrix that is transposed */
     size_t count, scratch_bytes;
@@ -172,7 +171,6 @@ typedef struct writer {
 
 static void free_writer(mezzo_ctx *ctx, writer *w) {
     mzi_free(ctx, w->items, w->count * sizeof *w->items);
-    mzi_free(ctx, w->source_types, w->count * sizeof *w->source_types);
     mzi_free(ctx, w->names, w->count * sizeof *w->names);
     mzi_free(ctx, w->scratch, w->scratch_bytes);
 }
@@ -186,10 +184,9 @@ static mezzo_status make_writer(mezzo_ctx *ctx, writer *w, const mezzo_hf_map *m
             w->scratch_bytes = bytes;
     }
     w->items = mzi_alloc(ctx, w->count * sizeof *w->items);
-    w->source_types = mzi_alloc(ctx, w->count * sizeof *w->source_types);
     w->names = mzi_alloc(ctx, w->count * sizeof *w->names);
     w->scratch = mzi_alloc(ctx, w->scratch_bytes);
-    if (w->items && w->source_types && w->names && w->scratch)
+    if (w->items && w->names && w->scratch)
         return MEZZO_OK;
     free_writer(ctx, w);
     return mzi_out_of_memory(ctx, w->scratch_bytes + w->count * sizeof *w->names,
@@ -208,10 +205,9 @@ mezzo_status mzi_hf_weights_write(mezzo_ctx *ctx, const mzi_fs *fs, const char *
         mzi_format(w.names[i], sizeof w.names[i], "%s%s", map->prefix, weights[i].name);
         w.items[i] = (mezzo_safetensors_item){w.names[i], dtype, stored_shape(map, &weights[i]),
                                               weights[i].data};
-        w.source_types[i] = MEZZO_F32;
     }
-    mezzo_status status =
-        mzi_safetensors_write(ctx, fs, path, w.items, w.source_types, count, &note, 1);
+    const mzi_safetensors_source source = mzi_safetensors_from_memory(w.items);
+    mezzo_status status = mzi_safetensors_write(ctx, fs, path, w.items, &source, count, &note, 1);
     free_writer(ctx, &w);
     return status;
 }

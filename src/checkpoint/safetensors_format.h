@@ -30,12 +30,20 @@ bool mzi_safetensors_bytes(const mezzo_shape *shape, mezzo_dtype dtype, int64_t 
 #define MZI_SHOWN_NAME 96
 const char *mzi_shown_name(char out[MZI_SHOWN_NAME], const char *name);
 
-/* mezzo_safetensors_write over any file system.  `source_types`, if not null, gives the type of
- * each item's data in memory: the item's own, or F32, which is rounded to nearest even to F16 or
- * BF16 on the way, so that no second copy of the weights is needed. */
+/* Where FP32 values come from, a part at a time: elements [first, first + count) of item `index`.
+ * They are rounded to nearest even to the item's type (F32, F16 or BF16) on the way to the file, so
+ * that no copy of a tensor is needed. */
+typedef struct mzi_safetensors_source {
+    mezzo_status (*read)(void *user, int index, int64_t first, int64_t count, float *out);
+    void *user;
+} mzi_safetensors_source;
+/* FP32 values in memory, whatever the items' own types. */
+mzi_safetensors_source mzi_safetensors_from_memory(const mezzo_safetensors_item *items);
+
+/* mezzo_safetensors_write over any file system.  `source` null: each item's data, in its type. */
 mezzo_status mzi_safetensors_write(mezzo_ctx *ctx, const mzi_fs *fs, const char *path,
                                    const mezzo_safetensors_item *items,
-                                   const mezzo_dtype *source_types, int item_count,
+                                   const mzi_safetensors_source *source, int item_count,
                                    const mezzo_safetensors_note *notes, int note_count);
 
 #endif

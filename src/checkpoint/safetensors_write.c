@@ -13,7 +13,7 @@ typedef struct content {
     mezzo_ctx *ctx;
     const char *path;
     const mezzo_safetensors_item *items;
-    const mezzo_dtype *source_types;
+    const mzi_safetensors_source *source; /* null: the items' data */
     const mezzo_safetensors_item **order; /* [item_count] */
     int item_count;
     mezzo_safetensors_note *notes; /* [note_count], sorted by key */
@@ -57,14 +57,13 @@ static mezzo_status check_item(const content *c, int index) {
                  "the shape of tensor %s for '%s' is negative or too large, or its rank (%d) is "
                  "outside 0 to %d",
                  shown, c->path, item->shape.rank, MEZZO_RANK_MAX);
-    if (!item->data && bytes > 0)
+    if (!c->source && !item->data && bytes > 0)
         MZI_FAIL(c->ctx, MEZZO_INVALID_ARGUMENT, "tensor %s for '%s' has no data", shown, c->path);
-    mezzo_dtype source = c->source_types ? c->source_types[index] : item->dtype;
     bool is_rounded =
-        source == MEZZO_F32 && (item->dtype == MEZZO_F16 || item->dtype == MEZZO_BF16);
-    if (source != item->dtype && !is_rounded)
-        MZI_FAIL(c->ctx, MEZZO_INVALID_ARGUMENT, "tensor %s for '%s': %s is not converted to %s",
-                 shown, c->path, mezzo_dtype_name(source), mezzo_dtype_name(item->dtype));
+        item->dtype == MEZZO_F32 || item->dtype == MEZZO_F16 || item->dtype == MEZZO_BF16;
+    if (c->source && !is_rounded)
+        MZI_FAIL(c->ctx, MEZZO_INVALID_ARGUMENT, "tensor %s for '%s': f32 is not converted to %s",
+                 shown, c->path, mezzo_dtype_name(item->dtype));
     return MEZZO_OK;
 }
 
@@ -180,35 +179,71 @@ static mezzo_status write_header(const content *c, mzi_atomic_file *file) {
     return status;
 }
 
-static mezzo_status write_rounded(const content *c, mzi_atomic_file *file,
-                                  const mezzo_safetensors_item *item, int64_t count) {
-    enum {
-        CHUNK = 16384
-    };
-    uint16_t bits[CHUNK];
-    const float *values = item->data;
-    for (int64_t begin = 0; begin < count; begin += CHUNK) {
-        int64_t n = count - begin < CHUNK ? count - begin : CHUNK;
-        for (int64_t i = 0; i < n; i++)
-            bits[i] = item->dtype == MEZZO_BF16 ? mzi_bf16_round(values[begin + i]).bits
-                                                : mzi_f16_round(values[begin + i]).bits;
-        MZI_TRY(mzi_atomic_write(c->ctx, file, bits, (size_t)n * sizeof bits[0]));
+static mezzo_status read_from_memory(void *user, int index, int64_t first, int64_t count,
+                                     float *out) {
+    const mezzo_safetensors_item *items = user;
+    memcpy(out, (const float *)items[index].data + first, (size_t)count * sizeof *out);
+    return MEZZO_OK;
+}
+
+mzi_safetensors_source mzi_safetensors_from_memory(const mezzo_safetensors_item *items) {
+    return (mzi_safetensors_source){read_from_memory, (void *)(uintptr_t)items};
+}
+
+/* Values that a write takes at a time: 256 KB in FP32, far beyond what a system call costs. */
+enum {
+    CHUNK = 65536
+};
+
+/* The halves are written over the floats that they come from: element i ends where float i/2 does.
+ */
+static size_t round_in_place(float *values, int64_t count, mezzo_dtype dtype) {
+    if (dtype == MEZZO_F32)
+        return (size_t)count * sizeof *values;
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t bits =
+            dtype == MEZZO_BF16 ? mzi_bf16_round(values[i]).bits : mzi_f16_round(values[i]).bits;
+        memcpy((unsigned char *)values + (size_t)i * sizeof bits, &bits, sizeof bits);
+    }
+    return (size_t)count * sizeof(uint16_t);
+}
+
+static mezzo_status write_from_source(const content *c, mzi_atomic_file *file,
+                                      const mezzo_safetensors_item *item, float *values) {
+    int64_t count = mezzo_shape_count(item->shape);
+    for (int64_t first = 0; first < count; first += CHUNK) {
+        int64_t n = count - first < CHUNK ? count - first : CHUNK;
+        MZI_TRY(c->source->read(c->source->user, (int)(item - c->items), first, n, values));
+        size_t bytes = round_in_place(values, n, item->dtype);
+        MZI_TRY(mzi_atomic_write(c->ctx, file, values, bytes));
     }
     return MEZZO_OK;
 }
 
-static mezzo_status write_content(const content *c, mzi_atomic_file *file) {
-    MZI_TRY(write_header(c, file));
+static mezzo_status write_items(const content *c, mzi_atomic_file *file, float *values) {
     for (int i = 0; i < c->item_count; i++) {
         const mezzo_safetensors_item *item = c->order[i];
         int64_t bytes;
         if (!mzi_safetensors_bytes(&item->shape, item->dtype, &bytes) || bytes == 0)
             continue;
-        if (c->source_types && c->source_types[item - c->items] != item->dtype)
-            MZI_TRY(write_rounded(c, file, item, bytes / (int64_t)sizeof(uint16_t)));
+        if (c->source)
+            MZI_TRY(write_from_source(c, file, item, values));
         else
             MZI_TRY(mzi_atomic_write(c->ctx, file, item->data, (size_t)bytes));
     }
+    return MEZZO_OK;
+}
+
+static mezzo_status write_content(const content *c, mzi_atomic_file *file) {
+    size_t bytes = CHUNK * sizeof(float);
+    float *values = mzi_alloc(c->ctx, bytes);
+    if (!values)
+        return mzi_out_of_memory(c->ctx, bytes, "writing a checkpoint");
+    mezzo_status status = write_header(c, file);
+    if (status == MEZZO_OK)
+        status = write_items(c, file, values);
+    mzi_free(c->ctx, values, bytes);
+    MZI_TRY(status);
     return mzi_atomic_commit(c->ctx, file);
 }
 
@@ -225,7 +260,7 @@ static mezzo_status write_file(content *c, const mzi_fs *fs, const mezzo_safeten
 
 mezzo_status mzi_safetensors_write(mezzo_ctx *ctx, const mzi_fs *fs, const char *path,
                                    const mezzo_safetensors_item *items,
-                                   const mezzo_dtype *source_types, int item_count,
+                                   const mzi_safetensors_source *source, int item_count,
                                    const mezzo_safetensors_note *notes, int note_count) {
     if (item_count < 0 || item_count > MZI_SAFETENSORS_COUNT_MAX || note_count < 0 ||
         note_count > MZI_SAFETENSORS_COUNT_MAX)
@@ -235,7 +270,7 @@ mezzo_status mzi_safetensors_write(mezzo_ctx *ctx, const mzi_fs *fs, const char 
     content c = {.ctx = ctx,
                  .path = path,
                  .items = items,
-                 .source_types = source_types,
+                 .source = source,
                  .item_count = item_count,
                  .note_capacity = note_count + 1};
     mezzo_status status = write_file(&c, fs, notes, note_count);

@@ -8,62 +8,58 @@
 #include "checkpoint/safetensors_format.h"
 #include "num/number.h"
 
-static mezzo_status write_file(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
-                               const char *name, const mezzo_safetensors_item *items,
-                               const mezzo_dtype *source_types, int count,
-                               const mzi_weights_info *info) {
+/* What both files hold, in the order of the source's indices. */
+typedef struct saving {
+    mezzo_ctx *ctx;
+    const mzi_fs *fs;
+    const char *folder;
+    mezzo_safetensors_item *items;
+    const mzi_safetensors_source *source;
+    const mzi_weights_info *info;
+} saving;
+
+static mezzo_status write_file(const saving *s, const char *name, int count) {
     char path[4096], step[24];
-    mzi_format(path, sizeof path, "%s/%s", folder, name);
-    mzi_format(step, sizeof step, "%" PRId64, info->step);
+    mzi_format(path, sizeof path, "%s/%s", s->folder, name);
+    mzi_format(step, sizeof step, "%" PRId64, s->info->step);
     const mezzo_safetensors_note notes[] = {
         {"format", "pt"},
-        {"mezzo.plan_hash", info->plan_hash},
-        {"mezzo.precision", mezzo_dtype_name(info->precision)},
+        {"mezzo.plan_hash", s->info->plan_hash},
+        {"mezzo.precision", mezzo_dtype_name(s->info->precision)},
         {"mezzo.step", step},
         {"mezzo.version", mezzo_version()},
     };
-    return mzi_safetensors_write(ctx, fs, path, items, source_types, count, notes,
-                                 (int)(sizeof notes / sizeof notes[0]));
+    const mzi_safetensors_source memory = mzi_safetensors_from_memory(s->items);
+    return mzi_safetensors_write(s->ctx, s->fs, path, s->items, s->source ? s->source : &memory,
+                                 count, notes, (int)(sizeof notes / sizeof notes[0]));
 }
 
 /* The masters and the optimizer's tensors, then the weights again in their compute types. */
-static mezzo_status write_both(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
-                               const mzi_weight *weights, int count, int optimizer_count,
-                               mezzo_safetensors_item *items, mezzo_dtype *source_types,
-                               const mzi_weights_info *info) {
-    for (int i = 0; i < count; i++) {
-        items[i] =
-            (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, weights[i].data};
-        source_types[i] = MEZZO_F32;
-    }
-    MZI_TRY(
-        write_file(ctx, fs, folder, MZI_MASTERS_FILE, items, NULL, count + optimizer_count, info));
+static mezzo_status write_both(const saving *s, const mzi_weight *weights, int count,
+                               int optimizer_count) {
     for (int i = 0; i < count; i++)
-        items[i].dtype = weights[i].compute;
-    return write_file(ctx, fs, folder, MZI_MODEL_FILE, items, source_types, count, info);
+        s->items[i] =
+            (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, weights[i].data};
+    MZI_TRY(write_file(s, MZI_MASTERS_FILE, count + optimizer_count));
+    for (int i = 0; i < count; i++)
+        s->items[i].dtype = weights[i].compute;
+    return write_file(s, MZI_MODEL_FILE, count);
 }
 
 mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
                               const mzi_weight *weights, int count,
                               const mezzo_safetensors_item *optimizer, int optimizer_count,
-                              const mzi_weights_info *info) {
-    size_t total = (size_t)count + (size_t)optimizer_count;
-    size_t item_bytes = total * sizeof(mezzo_safetensors_item);
-    size_t type_bytes = total * sizeof(mezzo_dtype);
+                              const mzi_safetensors_source *source, const mzi_weights_info *info) {
+    saving s = {.ctx = ctx, .fs = fs, .folder = folder, .source = source, .info = info};
+    size_t bytes = ((size_t)count + (size_t)optimizer_count) * sizeof *s.items;
     MZI_TRY(mzi_fs_mkdirs(ctx, fs, folder));
-    mezzo_safetensors_item *items = mzi_alloc(ctx, item_bytes);
-    mezzo_dtype *source_types = mzi_alloc(ctx, type_bytes);
-    mezzo_status status;
-    if (items && source_types) {
-        if (optimizer_count > 0)
-            memcpy(items + count, optimizer, (size_t)optimizer_count * sizeof *items);
-        status =
-            write_both(ctx, fs, folder, weights, count, optimizer_count, items, source_types, info);
-    } else {
-        status = mzi_out_of_memory(ctx, item_bytes + type_bytes, "saving a model");
-    }
-    mzi_free(ctx, source_types, type_bytes);
-    mzi_free(ctx, items, item_bytes);
+    s.items = mzi_alloc(ctx, bytes);
+    if (!s.items)
+        return mzi_out_of_memory(ctx, bytes, "saving a model");
+    if (optimizer_count > 0)
+        memcpy(s.items + count, optimizer, (size_t)optimizer_count * sizeof *s.items);
+    mezzo_status status = write_both(&s, weights, count, optimizer_count);
+    mzi_free(ctx, s.items, bytes);
     return status;
 }
 

@@ -7,8 +7,7 @@
 #ifndef MZI_CHECKPOINT_WEIGHTS_H
 #define MZI_CHECKPOINT_WEIGHTS_H
 
-#include "base/fs.h"
-#include "mezzo/safetensors.h"
+#include "checkpoint/safetensors_format.h"
 
 #define MZI_MODEL_FILE "model.safetensors"
 #define MZI_MASTERS_FILE "masters.safetensors"
@@ -29,11 +28,14 @@ typedef struct mzi_weights_info {
 } mzi_weights_info;
 
 /* Makes `folder` if it is not there.  `optimizer` goes into the masters' file as it is; names start
- * with MZI_OPTIMIZER_PREFIX.  Each file is replaced as a whole, the masters first. */
+ * with MZI_OPTIMIZER_PREFIX.  Values come from `source`, whose index counts the weights and then
+ * the optimizer's; null: they are FP32 in `data`.  Each file is replaced as a whole, the masters
+ * first.
+ */
 mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
                               const mzi_weight *weights, int count,
                               const mezzo_safetensors_item *optimizer, int optimizer_count,
-                              const mzi_weights_info *info);
+                              const mzi_safetensors_source *source, const mzi_weights_info *info);
 /* Fills `data` of every weight from `path`, converting to FP32 what is F16 or BF16 (`compute` is
  * ignored).  DATA if a tensor is missing, has another shape or is no float, or if the file has one
  * that was not asked for, optimizer state aside; nothing is written then.  `rounded`, if not null:

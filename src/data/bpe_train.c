@@ -84,7 +84,7 @@ static mezzo_status count_words(learner *l, mzi_pretokenizer *split, const char 
             return MEZZO_OK;
         uint64_t hash = mzi_bytes_hash(piece, size);
         int32_t found = mzi_bytes_map_find(&l->seen, piece, size, hash);
-        if (found >= 0)
+        if (found >= 0 && found < l->word_count) /* the second is always so */
             l->words[found].count++;
         else
             MZI_TRY(add_word(l, piece, size, hash, byte_ids));

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "data/byte_letters.h"
@@ -58,7 +59,7 @@ static mezzo_status read_line(mzi_tokenizer_reader *r, int32_t line, const char 
     if (!blank)
         MZI_REFUSE(r, "%s: expected LEFT RIGHT, two parts with a blank between them", where);
     size_t left = (size_t)(blank - text);
-    mzi_merge_read read;
+    mzi_merge_read read = {0};
     MZI_TRY(mzi_tokenizer_read_merge(r, where, text, left, blank + 1, size - left - 1, &read));
     mzi_merge *m = &read.merge;
     if (m->result >= 0 && mzi_bpe_rank(r->t->bpe, m->left, m->right) >= 0)
@@ -150,6 +151,11 @@ mezzo_status mezzo_tokenizer_open(mezzo_tokenizer **out, mezzo_ctx *ctx, const c
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "path is null");
     mzi_tokenizer_reader r = {.ctx = ctx, .path = path, .ids = {.ctx = ctx}};
     void *text = NULL;
+    if (access(path, F_OK) != 0)
+        MZI_FAIL(ctx, MEZZO_DATA,
+                 "there is no '%s'; a tokenizer is a vocab.bpe or a tokenizer.json (mezzo tokenize "
+                 "--train makes one)",
+                 path);
     MZI_TRY(mzi_fs_read_file(ctx, path, FILE_MAX, &text, &r.bytes));
     r.text = text;
     mezzo_status status = read_any(&r);

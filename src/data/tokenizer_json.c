@@ -219,7 +219,7 @@ static mezzo_status read_merge(mzi_tokenizer_reader *r, size_t index, const json
         left = line;
         right = blank + 1;
     }
-    mzi_merge_read read;
+    mzi_merge_read read = {0};
     MZI_TRY(mzi_tokenizer_read_merge(r, where, left, left_size, right, strlen(right), &read));
     mzi_merge m = read.merge;
     if (m.left < 0 || m.right < 0 || m.result < 0)

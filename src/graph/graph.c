@@ -59,12 +59,11 @@ mezzo_value mzi_graph_fail(mezzo_graph *graph, mezzo_status status, const char *
     return (mezzo_value){0};
 }
 
-mezzo_status mezzo_graph_error(mezzo_graph *graph, const char *format, ...) {
+mezzo_status mezzo_graph_error(mezzo_graph *graph, mezzo_status status, const char *format, ...) {
     if (graph->status == MEZZO_OK) {
         va_list args;
         va_start(args, format);
-        graph->status =
-            mzi_fail_va(graph->ctx, __FILE__, __LINE__, MEZZO_INVALID_ARGUMENT, format, args);
+        graph->status = mzi_fail_va(graph->ctx, __FILE__, __LINE__, status, format, args);
         va_end(args);
     }
     return graph->status;

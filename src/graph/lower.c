@@ -51,12 +51,14 @@ static mzi_operand operand(const mzi_lowering *lowering, int32_t id) {
     if (!id)
         return (mzi_operand){0};
     const mzi_value *value = &lowering->graph->values[id];
-    return (mzi_operand){id, value->tensor.dtype, value->layout, 0};
+    return (mzi_operand){.value = id, .dtype = value->tensor.dtype, .layout = value->layout};
 }
 
 mzi_operand mzi_in(const mzi_lowering *lowering, int k) {
     const mzi_node *node = &lowering->graph->nodes[lowering->node];
-    return operand(lowering, k < node->in_count ? node->in[k] : 0);
+    mzi_operand in = operand(lowering, k < node->in_count ? node->in[k] : 0);
+    in.input = k + 1;
+    return in;
 }
 
 mzi_operand mzi_out(const mzi_lowering *lowering, int k) {
@@ -73,7 +75,7 @@ mzi_operand mzi_scratch(mzi_lowering *lowering, mezzo_dtype dtype, int64_t count
         lowering->status = MEZZO_OUT_OF_MEMORY;
     else
         graph->values[id].producer = lowering->node;
-    return (mzi_operand){id, dtype, 0, 0};
+    return (mzi_operand){.value = id, .dtype = dtype};
 }
 
 mzi_operand mzi_from(mzi_operand operand, int64_t elements) {
@@ -142,7 +144,11 @@ mezzo_status mzi_lower_node(mzi_lowering *lowering, int32_t node) {
     lowering->node = node;
     if (op->view)
         return MEZZO_OK;
-    if (!op->lower && op->run) {
+    if (!op->lower && !op->run)
+        MZI_FAIL(lowering->graph->ctx, MEZZO_UNSUPPORTED,
+                 "`%s`: the operation %s has neither `lower` nor `run`",
+                 lowering->graph->nodes[node].name, op->name);
+    if (!op->lower) {
         emit_user(lowering);
     } else {
         mzi_use view;

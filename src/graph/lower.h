@@ -13,6 +13,7 @@ typedef struct mzi_operand {
     mezzo_dtype dtype;
     uint64_t layout;
     int64_t offset;
+    int input; /* of the node, counted from 1; 0: an output, a workspace */
 } mzi_operand;
 
 /* One loop of a kernel over `rows`, in chunks of `grain` that depend on the shape alone. */

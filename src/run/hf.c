@@ -76,19 +76,25 @@ typedef struct exporting {
     const char *folder;
 } exporting;
 
+static mezzo_status find_rows(exporting *x, const mezzo_safetensors *file, const char *path,
+                              const mezzo_hf_key *key) {
+    mezzo_safetensors_item item =
+        mezzo_safetensors_at(file, mezzo_safetensors_find(file, key->rows_of));
+    if (!item.name || item.shape.rank < 1)
+        MZI_FAIL(x->ctx, MEZZO_DATA,
+                 "'%s' has no tensor \"%s\" with rows, and %s is 0, which stands for their number",
+                 path, key->rows_of, key->key);
+    return mzi_hf_config_set_int(x->config, key->key, item.shape.dim[0], path);
+}
+
 /* Sizes that the configuration leaves to the data, from the tensors. */
 static mezzo_status find_sizes(exporting *x, const char *path) {
     mezzo_safetensors *file;
     MZI_TRY(mezzo_safetensors_open(&file, x->ctx, path));
     mezzo_status status = MEZZO_OK;
-    for (const mezzo_hf_key *key = x->kind->hf->keys; key->name && status == MEZZO_OK; key++) {
-        if (!key->rows_of || mzi_hf_config_int(x->config, key->key) != 0)
-            continue;
-        mezzo_safetensors_item item =
-            mezzo_safetensors_at(file, mezzo_safetensors_find(file, key->rows_of));
-        if (item.name && item.shape.rank > 0) /* else loading says what is wrong */
-            status = mzi_hf_config_set_int(x->config, key->key, item.shape.dim[0], path);
-    }
+    for (const mezzo_hf_key *key = x->kind->hf->keys; key->name && status == MEZZO_OK; key++)
+        if (key->rows_of && mzi_hf_config_int(x->config, key->key) == 0)
+            status = find_rows(x, file, path, key);
     mezzo_safetensors_close(file);
     return status;
 }

@@ -44,7 +44,8 @@ mezzo_status mzi_hf_config_set_int(mezzo_config *config, const char *key, int64_
 
 /* A value as it stands in the file, cut to the buffer. */
 static const char *shown(char out[SHOWN_BYTES], const json_t *value) {
-    size_t bytes = json_dumpb(value, out, SHOWN_BYTES - 1, JSON_ENCODE_ANY | JSON_COMPACT);
+    size_t bytes = json_dumpb(value, out, SHOWN_BYTES - 1,
+                              JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
     out[bytes < SHOWN_BYTES ? bytes : SHOWN_BYTES - 1] = '\0';
     return value ? out : "missing";
 }

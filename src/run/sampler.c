@@ -1,5 +1,6 @@
 #include "run/sampler.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "base/rng.h"
@@ -113,7 +114,7 @@ mezzo_status mzi_sample(mezzo_ctx *ctx, const float *logits, int32_t vocab,
         work->weights[i] = exp(below / config->temperature);
     }
     if (config->top_k > 0 && config->top_k < vocab)
-        keep(logits, vocab, config->top_k, INFINITY, work);
+        keep(logits, vocab, config->top_k, DBL_MAX, work);
     if (config->top_p < 1.0)
         keep(logits, vocab, vocab, config->top_p * sum_of(work->weights, vocab), work);
     *out = draw(work->weights, vocab, uniform(config->seed, position));

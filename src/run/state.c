@@ -5,75 +5,95 @@
 #include "checkpoint/weights.h"
 #include "observe/run_dir.h"
 #include "run/runner.h"
+#include "train/model.h"
 
-/* Host copies of every tensor, cut from one block. */
-typedef struct copies {
+/* The tensors that a file holds. */
+typedef struct tensors {
     mzi_weight *weights; /* parameters and statistics */
     mezzo_safetensors_item *moments;
+    int32_t *states; /* of the weights, then of the moments */
     int weight_count, moment_count, state_count;
-    float *data;
+    float *data; /* of the weights, if they are to be loaded: cut from one block */
     size_t data_bytes;
-} copies;
+    mzi_experiment *e;
+} tensors;
 
-static void free_copies(mezzo_ctx *ctx, copies *c) {
-    mzi_free(ctx, c->weights, (size_t)c->state_count * sizeof *c->weights);
-    mzi_free(ctx, c->moments, (size_t)c->state_count * sizeof *c->moments);
-    mzi_free(ctx, c->data, c->data_bytes);
+static void free_tensors(tensors *t) {
+    mezzo_ctx *ctx = t->e->ctx;
+    mzi_free(ctx, t->weights, (size_t)t->state_count * sizeof *t->weights);
+    mzi_free(ctx, t->moments, (size_t)t->state_count * sizeof *t->moments);
+    mzi_free(ctx, t->states, (size_t)t->state_count * sizeof *t->states);
+    mzi_free(ctx, t->data, t->data_bytes);
 }
 
-static bool is_saved(const mzi_experiment *e, int s) {
-    return mezzo_model_state_at(e->model, s).kind != MEZZO_STATE_CACHE;
+static bool is_weight(const mezzo_state_info *info) {
+    return info->kind == MEZZO_STATE_PARAM || info->kind == MEZZO_STATE_STATISTIC;
 }
 
-static int64_t saved_count(const mzi_experiment *e, int s) {
-    return is_saved(e, s) ? mezzo_shape_count(mezzo_model_state_at(e->model, s).shape) : 0;
-}
-
-static mezzo_status make_copies(const mzi_experiment *e, copies *c) {
-    *c = (copies){.state_count = mezzo_model_state_count(e->model)};
-    for (int s = 0; s < c->state_count; s++)
-        c->data_bytes += (size_t)saved_count(e, s) * sizeof *c->data;
-    c->weights = mzi_alloc(e->ctx, (size_t)c->state_count * sizeof *c->weights);
-    c->moments = mzi_alloc(e->ctx, (size_t)c->state_count * sizeof *c->moments);
-    c->data = mzi_alloc(e->ctx, c->data_bytes);
-    if (!c->weights || !c->moments || !c->data) {
-        free_copies(e->ctx, c);
-        return mzi_out_of_memory(e->ctx, c->data_bytes, "a copy of the state");
+/* Caches are not saved. */
+static void list(tensors *t) {
+    for (int s = 0; s < t->state_count; s++) {
+        mezzo_state_info info = mezzo_model_state_at(t->e->model, s);
+        if (!is_weight(&info))
+            continue;
+        t->weights[t->weight_count] = (mzi_weight){info.name, info.shape, info.compute, NULL};
+        t->states[t->weight_count++] = s;
     }
-    float *at = c->data;
-    for (int s = 0; s < c->state_count; s++) {
-        mezzo_state_info info = mezzo_model_state_at(e->model, s);
-        if (info.kind == MEZZO_STATE_MOMENT)
-            c->moments[c->moment_count++] =
-                (mezzo_safetensors_item){info.name, MEZZO_F32, info.shape, at};
-        else if (is_saved(e, s))
-            c->weights[c->weight_count++] = (mzi_weight){info.name, info.shape, info.compute, at};
-        at += saved_count(e, s);
+    for (int s = 0; s < t->state_count; s++) {
+        mezzo_state_info info = mezzo_model_state_at(t->e->model, s);
+        if (info.kind != MEZZO_STATE_MOMENT)
+            continue;
+        t->moments[t->moment_count] =
+            (mezzo_safetensors_item){info.name, MEZZO_F32, info.shape, NULL};
+        t->states[t->weight_count + t->moment_count++] = s;
+    }
+}
+
+static mezzo_status make_tensors(mzi_experiment *e, tensors *t) {
+    *t = (tensors){.e = e, .state_count = mezzo_model_state_count(e->model)};
+    size_t count = (size_t)t->state_count;
+    t->weights = mzi_alloc(e->ctx, count * sizeof *t->weights);
+    t->moments = mzi_alloc(e->ctx, count * sizeof *t->moments);
+    t->states = mzi_alloc(e->ctx, count * sizeof *t->states);
+    if (!t->weights || !t->moments || !t->states) {
+        free_tensors(t);
+        return mzi_out_of_memory(e->ctx, count * sizeof *t->weights, "the list of tensors");
+    }
+    list(t);
+    return MEZZO_OK;
+}
+
+/* Memory for the weights. */
+static mezzo_status make_room(tensors *t) {
+    size_t count = 0;
+    for (int w = 0; w < t->weight_count; w++)
+        count += (size_t)mezzo_shape_count(t->weights[w].shape);
+    t->data_bytes = count * sizeof *t->data;
+    t->data = mzi_alloc(t->e->ctx, t->data_bytes);
+    if (!t->data)
+        return mzi_out_of_memory(t->e->ctx, t->data_bytes, "a copy of the weights");
+    float *at = t->data;
+    for (int w = 0; w < t->weight_count; w++) {
+        t->weights[w].data = at;
+        at += mezzo_shape_count(t->weights[w].shape);
     }
     return MEZZO_OK;
 }
 
-static mezzo_status read_state(const mzi_experiment *e, copies *c) {
-    float *at = c->data;
-    for (int s = 0; s < c->state_count; s++) {
-        int64_t n = saved_count(e, s);
-        if (n)
-            MZI_TRY(mezzo_model_read(e->model, s, at, n));
-        at += n;
-    }
-    return MEZZO_OK;
+static mezzo_status read_part(void *user, int index, int64_t first, int64_t count, float *out) {
+    const tensors *t = user;
+    return mzi_model_read_part(t->e->model, t->states[index], first, count, out);
 }
 
 mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const char *plan_hash) {
-    copies c;
-    MZI_TRY(make_copies(e, &c));
+    tensors t;
+    MZI_TRY(make_tensors(e, &t));
     const mzi_weights_info info = {mezzo_trainer_get_state(e->trainer).step, plan_hash,
                                    e->precision};
-    mezzo_status status = read_state(e, &c);
-    if (status == MEZZO_OK)
-        status = mzi_weights_save(e->ctx, &mzi_fs_real, folder, c.weights, c.weight_count,
-                                  c.moments, c.moment_count, &info);
-    free_copies(e->ctx, &c);
+    const mzi_safetensors_source source = {read_part, &t};
+    mezzo_status status = mzi_weights_save(e->ctx, &mzi_fs_real, folder, t.weights, t.weight_count,
+                                           t.moments, t.moment_count, &source, &info);
+    free_tensors(&t);
     return status;
 }
 
@@ -86,15 +106,17 @@ void mzi_weights_path(const char *path, char out[MZI_WEIGHTS_PATH]) {
 }
 
 static mezzo_status load(mzi_experiment *e, const char *path, int *rounded) {
-    copies c;
+    tensors t;
     char file[MZI_WEIGHTS_PATH];
     mzi_weights_path(path, file);
-    MZI_TRY(make_copies(e, &c));
-    mezzo_status status = mzi_weights_load(e->ctx, file, c.weights, c.weight_count, rounded);
-    for (int w = 0; w < c.weight_count && status == MEZZO_OK; w++)
-        status = mezzo_model_write(e->model, mezzo_model_state_find(e->model, c.weights[w].name),
-                                   c.weights[w].data, mezzo_shape_count(c.weights[w].shape));
-    free_copies(e->ctx, &c);
+    MZI_TRY(make_tensors(e, &t));
+    mezzo_status status = make_room(&t);
+    if (status == MEZZO_OK)
+        status = mzi_weights_load(e->ctx, file, t.weights, t.weight_count, rounded);
+    for (int w = 0; w < t.weight_count && status == MEZZO_OK; w++)
+        status = mezzo_model_write(e->model, t.states[w], t.weights[w].data,
+                                   mezzo_shape_count(t.weights[w].shape));
+    free_tensors(&t);
     return status;
 }
 

@@ -215,7 +215,8 @@ static mezzo_status finish(training *t, const char *how) {
     int64_t kept = t->attempts < t->ring ? t->attempts : t->ring;
     if (kept > 0) {
         qsort(t->step_ns, (size_t)kept, sizeof *t->step_ns, by_value);
-        s->step_ms_median = (double)t->step_ns[kept / 2] * 1e-6;
+        int64_t middle = kept / 2;
+        s->step_ms_median = (double)t->step_ns[middle] * 1e-6;
     }
     mezzo_trainer_state state = mezzo_trainer_get_state(t->e.trainer);
     s->steps = state.step;

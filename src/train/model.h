@@ -71,6 +71,9 @@ mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase firs
 /* State for every PARAM and STATE value of the graph (model_state.c). */
 mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph);
 int32_t mzi_model_find(const mezzo_model *model, const char *name);
+/* Elements [first, first + count) of an FP32 tensor. */
+mezzo_status mzi_model_read_part(mezzo_model *model, int32_t index, int64_t first, int64_t count,
+                                 float *out);
 /* A buffer for every value that has one of its own. */
 mezzo_status mzi_model_own(mezzo_model *model, const mzi_plan *plan, mzi_buffer *own);
 uint64_t mzi_model_state_bytes(const mezzo_model *model);

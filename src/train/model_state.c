@@ -213,6 +213,13 @@ mezzo_status mezzo_model_read(mezzo_model *model, int index, float *out, int64_t
                                     (uint64_t)count * sizeof *out);
 }
 
+mezzo_status mzi_model_read_part(mezzo_model *model, int32_t index, int64_t first, int64_t count,
+                                 float *out) {
+    return model->backend->download(model->backend, &model->states[index].buffer,
+                                    (uint64_t)first * sizeof *out, out,
+                                    (uint64_t)count * sizeof *out);
+}
+
 mezzo_status mezzo_model_write(mezzo_model *model, int index, const float *in, int64_t count) {
     mzi_error_clear(model->ctx);
     MZI_TRY(check_access(model, index, count));

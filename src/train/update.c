@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/glob.h"
+#include "graph/write.h"
 
 static mezzo_status infer_norm(const mezzo_op_use *use) {
     int64_t parts = mzi_chunks(mezzo_shape_count(use->in[0].shape), MZI_GRAIN);
@@ -31,48 +32,16 @@ static const mezzo_op_def gradient_norm = {.name = "gradient_norm",
                                            .infer = infer_norm,
                                            .lower = lower_norm};
 
-static mezzo_status lower_commit(const mezzo_op_use *use, mzi_lowering *lowering) {
-    int64_t n = mezzo_shape_count(use->in[0].shape);
-    mzi_call *call = mzi_emit(lowering, MZK_copy, n, MZI_GRAIN);
-    call->out[0] = mzi_in(lowering, 1);
-    call->in[0] = mzi_in(lowering, 0);
-    call->p.e.n = n;
-    return MEZZO_OK;
-}
-
-static double flops_commit(const mezzo_op_use *use) {
-    (void)use;
-    return 0.0;
-}
-
-static const mezzo_op_def commit = {.name = "commit",
-                                    .help = "state = next, when the step commits",
-                                    .in_min = 2,
-                                    .in_max = 2,
-                                    .cast = MEZZO_CAST_FULL,
-                                    .not_differentiable = true,
-                                    .lower = lower_commit,
-                                    .flops = flops_commit};
-
-/* Nodes that write state have no outputs, so they are added as they are. */
 static mezzo_status add_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,
-                              const mezzo_value *in, int count, const mezzo_attrs *attrs) {
+                              const int32_t *in, int count, const mezzo_attrs *attrs) {
     MZI_TRY(graph->status);
     MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity,
                      graph->node_count + 1, sizeof *graph->nodes));
-    mzi_node node = {.op = op,
-                     .name = mzi_arena_text(&graph->arena, "%s/%s", name, op->name),
-                     .in_count = count,
-                     .phase = MZI_PHASE_UPDATE,
-                     .compute = MEZZO_F32,
-                     .rule = MZI_RULE_FULL,
-                     .reason = "state is FP32"};
+    mzi_node node = mzi_write_node(graph, op, MZI_PHASE_UPDATE, name, "state is FP32", in, count);
     if (!node.name)
-        node.name = op->name;
+        return mzi_out_of_memory(graph->ctx, 0, "the names of a graph");
     if (attrs)
         node.attrs = *attrs;
-    for (int k = 0; k < count; k++)
-        node.in[k] = in[k].id;
     graph->nodes[graph->node_count++] = node;
     return MEZZO_OK;
 }
@@ -124,15 +93,16 @@ static mezzo_status add_optimizer(mezzo_graph *graph, const mzi_optim_def *optim
     mezzo_attrs attrs = {0};
     MZI_TRY(optim->attrs(graph->ctx, config, &attrs));
     const mzi_value param = graph->values[grad->param];
-    mezzo_value in[MEZZO_OP_IN_MAX] = {{grad->grad}, {grad->param}};
+    int32_t in[MEZZO_OP_IN_MAX] = {grad->grad, grad->param};
     int count = 2, slots = mzi_optim_slot_count(optim);
     for (int s = 0; s < slots; s++) {
         const char *name =
             mzi_arena_text(&graph->arena, "optimizer/%s.%s", param.name, optim->slots[s]);
         in[count++] = mzi_graph_state(graph, name ? name : "", MZI_VALUE_STATE, param.tensor.shape,
-                                      (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f});
+                                      (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f})
+                          .id;
     }
-    in[count++] = (mezzo_value){scalars};
+    in[count++] = scalars;
     group_of(config, &param, &attrs);
     return add_write(graph, &optim->update, param.name, in, count, &attrs);
 }
@@ -147,8 +117,8 @@ mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
     for (int32_t g = 0; g < graph->grad_count; g++)
         MZI_TRY(add_optimizer(graph, optim, config, out->scalars, &graph->grads[g]));
     for (int32_t c = 0; c < graph->commit_count; c++) {
-        mezzo_value in[] = {{graph->commits[c].next}, {graph->commits[c].state}};
-        MZI_TRY(add_write(graph, &commit, graph->values[in[1].id].name, in, 2, NULL));
+        const int32_t in[] = {graph->commits[c].next, graph->commits[c].state};
+        MZI_TRY(add_write(graph, &mzi_op_assign, graph->values[in[1]].name, in, 2, NULL));
     }
     return graph->status;
 }

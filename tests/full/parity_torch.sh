@@ -1,5 +1,5 @@
 #!/bin/bash
-# the quickstart's network in PyTorch again: do its figures still hold, and mezzo's beside them?
+# the quickstart's network and a small GPT-2 in PyTorch again: do its figures hold, and mezzo's beside them?
 # shellcheck source=scripts/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/setup.sh"
 
@@ -8,10 +8,17 @@ python3-torch   PyTorch 1.13, the peer
 libcmocka-dev   unit tests
 "
 build
+
+# compare TITLE FIGURES TEST
+compare() {
+    printf '\n## %s: PyTorch, now and as kept in tests/parity/%s.json\n\n' "$1" "$2"
+    /usr/bin/python3 "tests/parity/$2.py" --compare "tests/parity/$2.json"
+    printf '\n## %s: mezzo\n\n' "$1"
+    MEZZO_SOURCE_DIR=$PWD "build/tests/$3" 2>&1
+}
+
 {
-    printf '# The network of examples/fashion-cnn.yaml against PyTorch\n'
-    printf '\n## PyTorch, now and as kept in tests/parity/cnn_torch.json\n\n'
-    /usr/bin/python3 tests/parity/cnn_torch.py --compare tests/parity/cnn_torch.json
-    printf '\n## mezzo\n\n'
-    MEZZO_SOURCE_DIR=$PWD build/tests/train_parity 2>&1
+    printf '# Networks against PyTorch: same weights, same data\n'
+    compare 'The network of examples/fashion-cnn.yaml' cnn_torch train_parity
+    compare 'A small GPT-2' gpt2_torch train_parity_gpt2
 } | tee tests/full/results/parity_torch.md

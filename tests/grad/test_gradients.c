@@ -60,7 +60,7 @@ static mezzo_status build(mezzo_graph *graph, void *user) {
 static void fill(double *x, int64_t n, uint64_t stream) {
     for (int64_t i = 0; i < n; i++) {
         double place = (double)mzi_permute((uint64_t)i, (uint64_t)n, 7, stream);
-        x[i] = 3.2 * ((place + 0.5 - (double)(n / 2)) / (double)(n + 1)) + 0.01;
+        x[i] = 3.2 * ((place + 0.5 - floor((double)n / 2)) / (double)(n + 1)) + 0.01;
     }
 }
 
@@ -132,8 +132,9 @@ static int compare(mezzo_model *model, int32_t grad_index, double sum_abs) {
         MEZZO_OK);
     int wrong = 0;
     for (int64_t i = 0; i < n; i++) {
-        double d[2], h = 1e-4, at = x[i];
-        for (int k = 0; k < 2; k++, h /= 2) {
+        double d[2], at = x[i];
+        for (int k = 0; k < 2; k++) {
+            const double h = 1e-4 / (k + 1);
             x[i] = at + h;
             put(model, name, x, n);
             double above = evaluate(model);
@@ -142,7 +143,7 @@ static int compare(mezzo_model *model, int32_t grad_index, double sum_abs) {
             d[k] = (above - evaluate(model)) / (2 * h);
         }
         x[i] = at;
-        double tolerance = fabs(d[0] - d[1]) + STEPS_OF_ROUNDING * 0x1p-53 * sum_abs / h;
+        double tolerance = fabs(d[0] - d[1]) + STEPS_OF_ROUNDING * 0x1p-53 * sum_abs / 0.5e-4;
         if (!(fabs(g[i] - d[1]) <= tolerance) && wrong++ < 3)
             print_error("  %s[%lld]: %.15g, by differences %.15g +- %.2g\n", name, (long long)i,
                         g[i], d[1], tolerance);

@@ -61,7 +61,7 @@ void ck_shape_decode(ck_case *c, int k) {
 
 /* The operands in FP64. */
 static void widen(const ck_case *c, double *in[MZK_IN_MAX]) {
-    for (int k = 0; k < c->ins; k++) {
+    for (int k = 0; k < MZK_IN_MAX; k++) { /* those that there are not are empty */
         in[k] = malloc((size_t)(c->in[k].count + 1) * sizeof *in[k]);
         if (!in[k])
             abort();
@@ -70,8 +70,8 @@ static void widen(const ck_case *c, double *in[MZK_IN_MAX]) {
     }
 }
 
-static void release(const ck_case *c, double *in[MZK_IN_MAX]) {
-    for (int k = 0; k < c->ins; k++)
+static void release(double *in[MZK_IN_MAX]) {
+    for (int k = 0; k < MZK_IN_MAX; k++)
         free(in[k]);
 }
 
@@ -86,7 +86,7 @@ void ck_bound_attention(const ck_case *c, double *error[MZK_OUT_MAX]) {
     widen(c, in);
     for (int64_t row = c->begin; row < c->end; row++)
         attention_bound(&s, in[0], row / s.H, row % s.H, error[0], error[1]);
-    release(c, in);
+    release(in);
 }
 
 void ck_bound_attention_bwd(const ck_case *c, double *error[MZK_OUT_MAX]) {
@@ -96,7 +96,7 @@ void ck_bound_attention_bwd(const ck_case *c, double *error[MZK_OUT_MAX]) {
     widen(c, in);
     for (int64_t row = c->begin * heads; row < c->end * heads; row++)
         attention_bound_bwd(&s, in, row / s.H, row % s.H, error[0]);
-    release(c, in);
+    release(in);
 }
 
 void ck_bound_attention_decode(const ck_case *c, double *error[MZK_OUT_MAX]) {
@@ -110,7 +110,7 @@ void ck_bound_attention_decode(const ck_case *c, double *error[MZK_OUT_MAX]) {
         attention_bound_query(in[0] + at.q, in[1] + key, in[2] + key, stride, (int64_t)in[3][0] + 1,
                               s.D, s.scale, error[0] + row * s.D);
     }
-    release(c, in);
+    release(in);
 }
 
 /* NaN in `count` elements of an operand, from `at` on. */

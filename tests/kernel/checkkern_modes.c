@@ -177,7 +177,7 @@ static void mode_nan(ck_run *run) {
 
 /* The same bits twice, and whatever the domain is cut into. */
 static void repeat(ck_run *run, ck_case *c) {
-    char *first[MZK_OUT_MAX];
+    char *first[MZK_OUT_MAX] = {0};
     run_once(run, c);
     for (int k = 0; k < c->outs; k++) {
         first[k] = c->out[k].block;
@@ -199,7 +199,7 @@ static void repeat(ck_run *run, ck_case *c) {
         c->begin = begin;
         c->end = end;
         for (int k = 0; k < c->outs; k++)
-            if (memcmp(c->out[k].block, first[k], c->out[k].block_bytes)) {
+            if (first[k] && memcmp(c->out[k].block, first[k], c->out[k].block_bytes)) {
                 ck_fail(run, c,
                         pieces == 1 ? "other bits the second time"
                                     : "other bits when the domain is cut");

@@ -12,7 +12,8 @@ values (Philox, keyed by seed and name), the order of the windows, the schedule,
 What is left to differ is arithmetic.  "bf16" is autocast: FP32 weights, BF16 products.
 
 The validation loss is over every byte of the validation text but its first, in windows of the
-context that do not overlap.  The file keeps one result a precision, with the curve.
+context that do not overlap.  The file keeps one result a precision: the curve, and step time and
+peak memory, which `--time` measures again in 20 steps without validation.
 """
 import argparse
 import hashlib
@@ -34,7 +35,7 @@ import gpt2_model as gpt2
 SHAPE = gpt2.Shape(layers=6, heads=6, channels=384, context=256, vocabulary=256)
 BATCH, STEPS, WARMUP, SEED = 16, 600, 50, 1
 LR, LR_MIN, BETAS, WEIGHT_DECAY, CLIP = 1e-3, 1e-4, (0.9, 0.95), 0.1, 1.0
-VALIDATE_EVERY = 200
+VALIDATE_EVERY, TIMED_STEPS = 200, 20
 TEXT = ["bible", "-f", "-l9999", "gen1:1-rev22:21"]
 SHA256 = "cd45f0c9cedab8e4439bd6486c8952c77cc8b0ecc5d1f6ae3513f2039f47229d"
 
@@ -122,7 +123,7 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def train(precision, steps, lr):
+def train(precision, steps, lr, validates):
     training, validation = text_tokens()
     count = (len(training) - 1) // SHAPE.context
     if steps * BATCH > count:
@@ -149,11 +150,11 @@ def train(precision, steps, lr):
         if step % 10 == 9 or step == 0:
             result["loss"].append([step + 1, round(float(loss), 5)])
             say(f"step {step + 1} loss {float(loss):.4f} norm {norm:.3f} {times[-1]:.2f} s")
-        if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == steps:
+        if validates and ((step + 1) % VALIDATE_EVERY == 0 or step + 1 == steps):
             found = bits_per_byte(w, validation, precision)
             result["bits_per_byte"][str(step + 1)] = found
             say(f"step {step + 1} validation {found:.5f} bits per byte")
-    result["step_seconds"] = {"median": statistics.median(times), "least": min(times)}
+    result["step_seconds"] = {"median": statistics.median(times[2:]), "least": min(times)}
     result["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["threads"] = torch.get_num_threads()
     return result
@@ -166,9 +167,12 @@ def main():
     arguments.add_argument("--steps", type=int, default=STEPS)
     arguments.add_argument("--lr", type=float, default=LR)
     arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--time", action="store_true", help="measure time and memory only")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-    result = train(options.precision, options.steps, options.lr)
+    if options.time:
+        options.steps = TIMED_STEPS
+    result = train(options.precision, options.steps, options.lr, not options.time)
     kept = {}
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text(encoding="utf-8"))
@@ -177,7 +181,7 @@ def main():
     kept["recipe"] = {
         "shape": vars(SHAPE),
         "batch": BATCH,
-        "steps": options.steps,
+        "steps": STEPS if options.time else options.steps,
         "warmup": WARMUP,
         "lr": options.lr,
         "lr_min": LR_MIN,
@@ -187,7 +191,11 @@ def main():
         "seed": SEED,
         "text_sha256": SHA256,
     }
-    kept[options.precision] = result
+    if options.time:
+        timed = {key: result[key] for key in ("step_seconds", "peak_bytes", "threads")}
+        kept[options.precision] = kept.get(options.precision, {}) | timed
+    else:
+        kept[options.precision] = result
     text = json.dumps(kept, indent=1) + "\n"
     if options.json:
         options.json.write_text(text, encoding="utf-8")

@@ -1,6 +1,5 @@
 /* Steps of several micro-batches, and activations that are made again. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "train/model.h"
 #include "train/small_gpt.h"
@@ -147,29 +146,27 @@ static void test_a_classifier_however_cut(void **state) {
 /* --- a transformer: the cut gradient is as near to FP64 as the whole one -------------------------
  */
 
+enum {
+    TENSORS_MAX = 40
+};
 typedef struct gradients {
     int count;
-    char name[40][64];
-    int64_t size[40];
-    double *value[40];
+    char name[TENSORS_MAX][64];
+    int64_t size[TENSORS_MAX];
+    double value[TENSORS_MAX][GPT_TENSOR_MAX];
 } gradients;
 
-static void free_gradients(gradients *g) {
-    for (int k = 0; k < g->count; k++)
-        free(g->value[k]);
-}
-
 static void add_gradient(gradients *g, const char *name, int64_t size) {
-    assert_true(g->count < 40);
+    assert_true(g->count < TENSORS_MAX && size <= GPT_TENSOR_MAX);
     snprintf(g->name[g->count], sizeof g->name[0], "%s", name);
-    g->size[g->count] = size;
-    g->value[g->count++] = malloc((size_t)size * sizeof(double));
+    g->size[g->count++] = size;
 }
 
 /* In FP64, on the reference device. */
 static void exact_gradients(mezzo_ctx *ctx, const gpt_batch *batch, gradients *out) {
     gpt n = {.batch = GPT_SAMPLES};
     const double one = 1.0;
+    out->count = 0;
     mezzo_model *model = gpt_model(ctx, &n, MEZZO_F64, "ref", NULL, 0);
     GPT_OK(ctx, mzi_model_ensure(model, MEZZO_ENTRY_TRAIN));
     const mezzo_graph *graph = model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
@@ -192,11 +189,11 @@ static void trained_gradients(mezzo_ctx *ctx, mezzo_dtype compute, float dropout
                               gradients *out) {
     static float host[GPT_TENSOR_MAX];
     gpt n = {.batch = GPT_SAMPLES / accumulate, .dropout = dropout};
+    out->count = 0;
     mezzo_model *model = gpt_model(ctx, &n, compute, NULL, NULL, 0);
     mezzo_trainer *trainer = trainer_of(ctx, model, accumulate, 0.0f);
     assert_false(gpt_step(ctx, trainer, batch).skipped);
     for (int k = 0; k < like->count; k++) {
-        assert_true(like->size[k] <= GPT_TENSOR_MAX);
         add_gradient(out, like->name[k], like->size[k]);
         GPT_OK(ctx, mezzo_trainer_read_gradient(trainer, like->name[k], host, like->size[k]));
         for (int64_t i = 0; i < like->size[k]; i++)
@@ -217,7 +214,7 @@ static double distance(const gradients *a, const gradients *b, int k) {
  * distances to FP64 are of one size.  A mean of means is off by a part of the gradient itself. */
 static void check_transformer(mezzo_dtype compute) {
     static gpt_batch batch;
-    gradients exact = {0}, whole = {0}, cut = {0};
+    static gradients exact, whole, cut;
     mezzo_ctx *ctx = net_ctx(2);
     gpt_fill(&batch, 0, 30); /* the first micro-batch counts 66 rows, the others 96 */
     exact_gradients(ctx, &batch, &exact);
@@ -230,9 +227,6 @@ static void check_transformer(mezzo_dtype compute) {
             fail_msg("%s: %g from FP64 in four micro-batches, %g in one", exact.name[k], of_cut,
                      of_whole);
     }
-    free_gradients(&exact);
-    free_gradients(&whole);
-    free_gradients(&cut);
     mezzo_ctx_destroy(ctx);
 }
 
@@ -247,7 +241,7 @@ static void test_a_transformer_however_cut(void **state) {
 static void test_masks_follow_the_sample(void **state) {
     (void)state;
     static gpt_batch batch;
-    gradients like = {0}, whole = {0}, cut = {0}, zero = {0};
+    static gradients like, whole, cut, zero;
     mezzo_ctx *ctx = net_ctx(2);
     gpt_fill(&batch, 0, 30);
     exact_gradients(ctx, &batch, &like);
@@ -260,10 +254,6 @@ static void test_masks_follow_the_sample(void **state) {
             fail_msg("%s: %g apart, and the masks make %g", like.name[k], distance(&whole, &cut, k),
                      by_masks);
     }
-    free_gradients(&like);
-    free_gradients(&whole);
-    free_gradients(&cut);
-    free_gradients(&zero);
     mezzo_ctx_destroy(ctx);
 }
 

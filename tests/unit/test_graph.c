@@ -222,7 +222,7 @@ static void test_names(void **state) {
     mezzo_scope_push(graph, "block");
     x = mezzo_relu(graph, mezzo_linear(graph, "fc", x, 6, true));
     mezzo_scope_pop(graph);
-    x = mezzo_relu(graph, mezzo_linear(graph, "fc", x, 6, false));
+    mezzo_relu(graph, mezzo_linear(graph, "fc", x, 6, false));
     assert_false(mezzo_graph_failed(graph));
     static const char *const names[] = {"reshape1", "block.fc", "block.relu1", "fc", "relu2"};
     assert_int_equal(graph->node_count, 5);

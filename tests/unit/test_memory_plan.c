@@ -377,12 +377,15 @@ static void test_plan_larger_than_memory(void **state) {
     assert_int_equal(mezzo_model_create(&model, *state, &config, MEZZO_ENTRY_TRAIN), MEZZO_OK);
     assert_int_equal(mezzo_model_plan_info(model, MEZZO_ENTRY_TRAIN, &info), MEZZO_OUT_OF_MEMORY);
     const char *text = mezzo_ctx_error(*state)->text;
-    double needed = 0, available = -1;
-    const char *second = strstr(text, "GiB");
-    assert_int_equal(sscanf(text, "the plan needs %lf GiB", &needed), 1);
-    second = second ? strstr(second, "; ") : NULL;
+    static const char first[] = "the plan needs ";
+    assert_int_equal(strncmp(text, first, strlen(first)), 0);
+    char *end;
+    double needed = strtod(text + strlen(first), &end);
+    assert_int_equal(strncmp(end, " GiB", 4), 0);
+    const char *second = strstr(end, "; ");
     assert_non_null(second);
-    assert_int_equal(sscanf(second, "; %lf GiB are available", &available), 1);
+    double available = strtod(second + 2, &end);
+    assert_int_equal(strncmp(end, " GiB are available", 18), 0);
     assert_true(needed > 8000 && needed < 9000); /* x and its relu: 8192 GiB */
     assert_true(available >= 0 && available < 8000);
     mezzo_model_destroy(model);

@@ -594,7 +594,7 @@ static mezzo_status save_model(const mzi_fs *fs, const model *m) {
                                            m->fc};
     const mzi_weights_info info = {938, "c0ffee", MEZZO_BF16};
     mzi_error_clear(ctx);
-    return mzi_weights_save(ctx, fs, into, m->weights, WEIGHTS, &moment, 1, &info);
+    return mzi_weights_save(ctx, fs, into, m->weights, WEIGHTS, &moment, 1, NULL, &info);
 }
 static mezzo_status load_model(const char *name, const model *m, int count) {
     snprintf(path, sizeof path, "%s/final/%s", folder, name);

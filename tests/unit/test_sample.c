@@ -12,9 +12,9 @@
 #include "unit/tempdir.h"
 
 enum {
-    ROWS_MAX = 320,
-    CONTEXT_MAX = 32,
-    PADDING = 64 /* rows beyond the vocabulary, whose logits are the largest */
+    PADDING = 64, /* rows beyond the vocabulary, whose logits are the largest */
+    ROWS_MAX = 257 + PADDING,
+    CONTEXT_MAX = 32
 };
 
 static mezzo_ctx *ctx;
@@ -292,7 +292,7 @@ static void test_settings_outside(void **state) {
     sample.tokens = 1;
     sample.temperature = -0.5;
     refuse(MEZZO_INVALID_ARGUMENT, sample, "temperature is -0.5", "0 or more");
-    sample.temperature = NAN;
+    sample.temperature = (double)NAN;
     refuse(MEZZO_INVALID_ARGUMENT, sample, "temperature is", "0 or more");
     sample.temperature = 1;
     sample.top_k = -3;

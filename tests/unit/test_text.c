@@ -166,6 +166,37 @@ static void test_refuses_damaged_gzip(void **state) {
     expect_text("In the beginning", 16);
 }
 
+/* Changes the file when memory for its text is taken: between the first look at it and reading. */
+typedef struct meddler {
+    size_t text_bytes;
+    const char *replacement;
+} meddler;
+static void *meddle(void *user, size_t bytes, size_t align) {
+    const meddler *m = user;
+    if (bytes == m->text_bytes + 1)
+        write_bytes(m->replacement, strlen(m->replacement));
+    return failing_alloc_take(&(failing_alloc){.calls_left = INT32_MAX}, bytes, align);
+}
+static void test_notices_a_file_that_changes(void **state) {
+    (void)state;
+    static const char *const others[] = {"In the en", "In the end", "In the end.", "", "\x1f\x8b"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        meddler m = {10, others[i]};
+        mezzo_ctx_config config = {.threads = 1, .allocator = {meddle, failing_alloc_return, &m}};
+        mezzo_ctx *own;
+        char *text = NULL;
+        size_t bytes = 0;
+        assert_int_equal(mezzo_ctx_create(&own, &config, NULL), MEZZO_OK);
+        write_gzip("In the sea", 10);
+        mezzo_status status = mezzo_text_read(own, path, &text, &bytes);
+        assert_int_equal(status, i == 1 ? MEZZO_OK : MEZZO_DATA);
+        if (i != 1 && i != 4)
+            assert_non_null(strstr(mezzo_ctx_error(own)->text, "changed while it was read"));
+        mezzo_text_release(own, text, bytes);
+        mezzo_ctx_destroy(own);
+    }
+}
+
 static mezzo_status read_it(mezzo_ctx *own) {
     char *text = NULL;
     size_t bytes = 0;
@@ -188,6 +219,7 @@ int main(void) {
         TEST(test_names_the_first_byte_that_is_no_utf8),
         TEST(test_refuses_missing_empty_and_odd_files),
         TEST(test_refuses_damaged_gzip),
+        TEST(test_notices_a_file_that_changes),
         TEST(test_survives_failed_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -422,7 +422,7 @@ static void test_refuses_bad_arguments(void **state) {
                  "after 1 merges");
     expect_error(mezzo_tokenizer_train(&t, ctx, "aa aa\x80", 6, &config), MEZZO_DATA, "offset 5");
     expect_error(mezzo_tokenizer_open(&t, ctx, NULL), MEZZO_INVALID_ARGUMENT, "path");
-    expect_error(mezzo_tokenizer_open(&t, ctx, path), MEZZO_IO, path);
+    expect_error(mezzo_tokenizer_open(&t, ctx, path), MEZZO_DATA, path);
     assert_ptr_equal(t, same);
     t = open_text(small_vocab);
     int32_t *ids = (int32_t *)&ctx;

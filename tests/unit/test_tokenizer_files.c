@@ -1,6 +1,7 @@
 /* Tokenizer files: every kind of bad one refused, good ones kept; nothing lost when memory or the
  * disk fails. */
 #include "data/tokenizer.h"
+#include "unit/failing_alloc.h"
 #include "unit/failing_fs.h"
 #include "unit/tokenizer_tools.h"
 
@@ -232,20 +233,6 @@ static void test_failing_writes_leave_the_old_file(void **state) {
     mezzo_tokenizer_destroy(t);
 }
 
-/* Every allocation fails once. */
-typedef struct failing {
-    int calls_left;
-} failing;
-static void *failing_alloc(void *user, size_t bytes, size_t align) {
-    failing *f = user;
-    return f->calls_left-- == 0 ? NULL : aligned_alloc(align, (bytes + align - 1) / align * align);
-}
-static void failing_free(void *user, void *memory, size_t bytes) {
-    (void)user;
-    (void)bytes;
-    free(memory);
-}
-
 static mezzo_status make(mezzo_tokenizer **t, mezzo_ctx *own, int kind) {
     const mezzo_tokenizer_train_config config = {260, MEZZO_PATTERN_GPT4, true};
     if (kind == 0)
@@ -269,10 +256,12 @@ static mezzo_status use(mezzo_tokenizer *t) {
     return status;
 }
 
+/* Every allocation fails once. */
 static void test_survives_failed_allocations(void **state) {
     (void)state;
-    failing f = {.calls_left = INT32_MAX};
-    mezzo_ctx_config config = {.threads = 1, .allocator = {failing_alloc, failing_free, &f}};
+    failing_alloc f = {.calls_left = INT32_MAX};
+    mezzo_ctx_config config = {.threads = 1,
+                               .allocator = {failing_alloc_take, failing_alloc_return, &f}};
     mezzo_ctx *own;
     assert_int_equal(mezzo_ctx_create(&own, &config, NULL), MEZZO_OK);
     uint64_t own_held = mezzo_ctx_memory(own).bytes_used;

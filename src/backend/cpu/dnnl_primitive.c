@@ -240,7 +240,7 @@ static mezzo_status conv_desc(mzi_dnnl *dnnl, const mzi_call *call, const mzi_po
     memcpy(dims, d.weights.dims, sizeof dims);
     MZI_DNNL_TRY(dnnl, dnnl_memory_desc_init_by_tag(&hint_descs.weights, 4, dims,
                                                     data_type(&ports[0]), dnnl_format_tag_any));
-    dnnl_primitive_desc_t hint;
+    dnnl_primitive_desc_t hint = NULL;
     MZI_TRY(forward_desc(dnnl, &hint_descs, true, false, &hint));
     dnnl_convolution_desc_t op;
     dnnl_status_t status =
@@ -309,7 +309,7 @@ static mezzo_status make_reorders(mzi_dnnl *dnnl, const mzi_port *ports, int cou
 
 mezzo_status mzi_dnnl_make(mzi_dnnl *dnnl, const mzi_call *call, const mzi_port *ports, int count,
                            int64_t rows, const dnnl_memory_desc_t *weights, mzi_primitive *out) {
-    dnnl_primitive_desc_t desc;
+    dnnl_primitive_desc_t desc = NULL;
     mzi_primitive made = {.rows = rows};
     int threads = mzi_dnnl_enter();
     mezzo_status status = call->family == MZK_matmul

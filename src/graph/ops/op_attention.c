@@ -35,6 +35,7 @@ static heads heads_of(const mezzo_attrs *attrs, mezzo_shape qkv) {
 static mezzo_status check_heads(const mezzo_op_use *use, heads *out) {
     mezzo_shape qkv = use->in[0].shape;
     const int64_t *i = use->attrs->i;
+    *out = heads_of(use->attrs, qkv);
     if (qkv.rank != 3)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
                              "qkv has rank %d; attention takes [B,T,E]", qkv.rank);
@@ -43,7 +44,6 @@ static mezzo_status check_heads(const mezzo_op_use *use, heads *out) {
                              "%lld heads for %lld key and value heads: the second must divide the "
                              "first",
                              (long long)i[HEADS], (long long)i[KV_HEADS]);
-    *out = heads_of(use->attrs, qkv);
     if (!out->D)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
                              "qkv has %lld elements a token, which %lld heads and 2 x %lld key and "
@@ -53,7 +53,7 @@ static mezzo_status check_heads(const mezzo_op_use *use, heads *out) {
 }
 
 static mezzo_status infer(const mezzo_op_use *use) {
-    heads s;
+    heads s = {0};
     mezzo_status status = check_heads(use, &s);
     if (status != MEZZO_OK)
         return status;
@@ -68,7 +68,7 @@ static mezzo_status infer_bwd(const mezzo_op_use *use) {
 }
 
 static mezzo_status infer_decode(const mezzo_op_use *use) {
-    heads s;
+    heads s = {0};
     mezzo_shape k = use->in[1].shape, v = use->in[2].shape;
     mezzo_status status = check_heads(use, &s);
     if (status != MEZZO_OK)
@@ -76,11 +76,12 @@ static mezzo_status infer_decode(const mezzo_op_use *use) {
     if (s.T != 1)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
                              "%lld tokens; decoding takes one at a time", (long long)s.T);
-    if (k.rank != 3 || k.dim[0] != s.B || k.dim[2] != s.G * s.D || !mezzo_shape_equal(k, v) ||
+    int64_t width = s.G * s.D;
+    if (k.rank != 3 || k.dim[0] != s.B || k.dim[2] != width || !mezzo_shape_equal(k, v) ||
         mezzo_shape_count(use->in[3].shape) != 1)
         return mezzo_op_fail(use, MEZZO_INVALID_ARGUMENT,
                              "the caches must be [%lld,P,%lld], the position [1]", (long long)s.B,
-                             (long long)(s.G * s.D));
+                             (long long)width);
     use->out[0] = (mezzo_tensor){MEZZO_F32, mezzo_shape3(s.B, 1, s.H * s.D)};
     return MEZZO_OK;
 }

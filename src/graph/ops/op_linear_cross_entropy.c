@@ -121,7 +121,7 @@ static void emit_gradients(mzi_lowering *lowering, const head *h, mzi_operand lo
                        mzi_grain_matmul(h->rows));
     call->out[0] = mzi_from(mzi_out(lowering, 0), first * h->K);
     call->in[0] = logits;
-    call->in[1] = mzi_in(lowering, 1);
+    call->in[1] = mzi_in(lowering, 6);
     const mzk_matmul_params dw = {
         .M = h->V, .N = h->K, .K = rows, .transpose_a = 1, .accumulate = first > 0};
     call = emit_matmul(lowering, dw, mzi_grain_matmul(h->V));
@@ -130,7 +130,8 @@ static void emit_gradients(mzi_lowering *lowering, const head *h, mzi_operand lo
     call->in[1] = mzi_from(mzi_in(lowering, 0), first * h->K);
 }
 
-/* in: x, w, labels, lse, dloss, valid; out: dx, dw. */
+/* in: x, w, labels, lse, dloss, valid, and w again, since the two products want it in layouts of
+ * their own; out: dx, dw. */
 static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
     head h = head_of(use);
     mzi_operand logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
@@ -158,10 +159,10 @@ static double flops_bwd(const mezzo_op_use *use) {
 }
 
 static mezzo_status gradient(const mezzo_op_gradient *use) {
-    const mezzo_value in[] = {use->in[0],  use->in[1],   use->in[2],
-                              use->out[1], use->dout[0], use->out[3]};
+    const mezzo_value in[] = {use->in[0],   use->in[1],  use->in[2], use->out[1],
+                              use->dout[0], use->out[3], use->in[1]};
     use->din[0] =
-        mezzo_apply(use->graph, &mzi_op_linear_cross_entropy_bwd, "dx", in, 6, NULL, &use->din[1]);
+        mezzo_apply(use->graph, &mzi_op_linear_cross_entropy_bwd, "dx", in, 7, NULL, &use->din[1]);
     return MEZZO_OK;
 }
 
@@ -188,8 +189,8 @@ const mezzo_op_def mzi_op_linear_cross_entropy = {
 const mezzo_op_def mzi_op_linear_cross_entropy_bwd = {
     .name = "linear_cross_entropy_bwd",
     .help = "gradients of linear_cross_entropy for x and w",
-    .in_min = 6,
-    .in_max = 6,
+    .in_min = 7,
+    .in_max = 7,
     .out_count = 2,
     .cast = MEZZO_CAST_LOW,
     .in_int = MEZZO_BIT(2),

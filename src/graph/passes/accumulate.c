@@ -10,6 +10,7 @@
  * copy that takes the place of the state, and the step commits the last. */
 #include "graph/plan.h"
 #include "graph/window.h"
+#include "graph/write.h"
 
 static mezzo_status lower_accumulate(const mezzo_op_use *use, mzi_lowering *lowering) {
     int64_t n = mezzo_shape_count(use->in[0].shape);
@@ -46,16 +47,6 @@ static mezzo_status lower_begin(const mezzo_op_use *use, mzi_lowering *lowering)
     return MEZZO_OK;
 }
 
-/* in: next, copy. */
-static mezzo_status lower_carry(const mezzo_op_use *use, mzi_lowering *lowering) {
-    int64_t n = mezzo_shape_count(use->in[0].shape);
-    mzi_call *call = mzi_emit(lowering, MZK_copy, n, MZI_GRAIN);
-    call->out[0] = mzi_in(lowering, 1);
-    call->in[0] = mzi_in(lowering, 0);
-    call->p.e.n = n;
-    return MEZZO_OK;
-}
-
 static double no_flops(const mezzo_op_use *use) {
     (void)use;
     return 0.0;
@@ -69,15 +60,6 @@ static const mezzo_op_def begin = {.name = "begin",
                                    .in_int = MEZZO_BIT(2),
                                    .not_differentiable = true,
                                    .lower = lower_begin,
-                                   .flops = no_flops};
-
-static const mezzo_op_def carry = {.name = "carry",
-                                   .help = "copy = next",
-                                   .in_min = 2,
-                                   .in_max = 2,
-                                   .cast = MEZZO_CAST_FULL,
-                                   .not_differentiable = true,
-                                   .lower = lower_carry,
                                    .flops = no_flops};
 
 typedef struct window_pass {
@@ -101,15 +83,8 @@ static mezzo_status append(window_pass *pass, const mzi_node *node) {
 static mezzo_status append_write(window_pass *pass, const mezzo_op_def *op, mzi_phase phase,
                                  const char *reason, const int32_t *in) {
     mezzo_graph *graph = pass->graph;
-    mzi_node node = {.op = op,
-                     .in_count = op->in_min,
-                     .phase = phase,
-                     .compute = MEZZO_F32,
-                     .rule = MZI_RULE_FULL,
-                     .reason = reason};
-    for (int k = 0; k < op->in_min; k++)
-        node.in[k] = in[k];
-    node.name = mzi_arena_text(&graph->arena, "%s/%s", graph->values[in[1]].name, op->name);
+    mzi_node node =
+        mzi_write_node(graph, op, phase, graph->values[in[1]].name, reason, in, op->in_min);
     if (!node.name)
         return mzi_out_of_memory(graph->ctx, 0, "the names of a graph");
     return append(pass, &node);
@@ -165,8 +140,8 @@ static mezzo_status follow(window_pass *pass, const mzi_node *node) {
     for (int32_t c = 0; c < graph->commit_count; c++) {
         const int32_t in[] = {graph->commits[c].next, pass->window->copies[c]};
         if (makes(node, in[0]))
-            MZI_TRY(append_write(pass, &carry, node->phase, "statistics move with each micro-batch",
-                                 in));
+            MZI_TRY(append_write(pass, &mzi_op_assign, node->phase,
+                                 "statistics move with each micro-batch", in));
     }
     return MEZZO_OK;
 }
@@ -229,9 +204,6 @@ mezzo_status mzi_pass_accumulate(mezzo_graph *graph, mzi_window *window) {
         mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
         return status;
     }
-    mzi_free(graph->ctx, graph->nodes, (size_t)graph->node_capacity * sizeof *graph->nodes);
-    graph->nodes = pass.nodes;
-    graph->node_count = pass.count;
-    graph->node_capacity = pass.capacity;
+    mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
     return MEZZO_OK;
 }

@@ -17,6 +17,7 @@
 
 #include "base/glob.h"
 #include "graph/plan.h"
+#include "graph/write.h"
 
 typedef struct autocast {
     mezzo_graph *graph;
@@ -251,13 +252,8 @@ mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precis
     mezzo_status status = run(&pass);
     mzi_free(graph->ctx, pass.casts, bytes);
     /* The graph takes the list over whatever happened, so that it is freed in one place. */
-    mzi_node *old = graph->nodes;
-    size_t old_bytes = (size_t)graph->node_capacity * sizeof *old;
     if (status == MEZZO_OK) {
-        graph->nodes = pass.nodes;
-        graph->node_count = pass.count;
-        graph->node_capacity = pass.capacity;
-        mzi_free(graph->ctx, old, old_bytes);
+        mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
         size_t sort_bytes = (size_t)graph->node_count * sizeof(mzi_node);
         mzi_node *sorted = mzi_alloc(graph->ctx, sort_bytes);
         if (!sorted)

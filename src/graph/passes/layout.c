@@ -4,37 +4,40 @@
  *   weight (f32 master) -> cast (bf16) -> pack -> conv         only the last form is kept
  */
 #include "graph/plan.h"
+#include "graph/write.h"
 
-/* Parameters that a node's calls read; there are seldom more than two. */
+/* Parameters that a node reads; there are seldom more than two. */
 enum {
     WISH_MAX = 8
 };
 typedef struct wish {
+    int input; /* of the node, counted from 1 */
     int32_t value;
     mzi_layout layout;
-    mzi_call call;  /* with the layout filled in at the operand                          */
-    bool is_shared; /* every call wants this layout: a node has one operand for the value */
+    mzi_call call;  /* with the layout filled in at the operand      */
+    bool is_shared; /* every call that reads the input wants this one */
 } wish;
 
 static bool seldom_changes(const mezzo_graph *graph, const mzi_operand *operand) {
-    if (!operand->value || operand->layout)
+    if (!operand->value || operand->layout || !operand->input)
         return false;
     mzi_value_kind kind = graph->values[operand->value].kind;
     return kind == MZI_VALUE_PARAM || kind == MZI_VALUE_DERIVED;
 }
 
-/* Calls that want different layouts of a value all read it as it is. */
+/* Calls that want different layouts of one input all read it as it is: an operation that knows
+ * takes the parameter twice. */
 static void note(wish *wishes, int *count, const mzi_call *call, int operand, mzi_layout layout) {
-    int32_t value = call->in[operand].value;
+    const mzi_operand *in = &call->in[operand];
     for (int w = 0; w < *count; w++)
-        if (wishes[w].value == value) {
+        if (wishes[w].input == in->input) {
             wishes[w].is_shared &= wishes[w].layout.id == layout.id;
             return;
         }
     if (*count == WISH_MAX)
         return;
     wish *made = &wishes[(*count)++];
-    *made = (wish){value, layout, *call, true};
+    *made = (wish){in->input, in->value, layout, *call, true};
     made->call.in[operand].layout = layout.id;
 }
 
@@ -72,7 +75,8 @@ static mezzo_status pack(mezzo_graph *graph, const mzi_node *user, const wish *a
     }
     const mzi_value *plain = &graph->values[asked->value];
     mzi_call *call = mzi_arena_push(&graph->arena, sizeof *call);
-    const char *name = mzi_arena_text(&graph->arena, "%s:packed for %s", plain->name, user->name);
+    const char *name = mzi_arena_text(&graph->arena, "%s:packed for %s%s", plain->name, user->name,
+                                      asked->input > 2 ? ", too" : "");
     if (!call || !name)
         return mzi_out_of_memory(graph->ctx, sizeof *call, "a packed weight");
     *call = asked->call;
@@ -115,18 +119,30 @@ static void drop_intermediate(mezzo_graph *graph) {
     }
 }
 
-/* The packs go behind the last node of the phase `prepare`. */
+static bool follows(const mzi_node *pack, const mzi_node *node) {
+    for (int k = 0; k < node->out_count; k++)
+        if (node->out[k] == pack->in[0])
+            return true;
+    return false;
+}
+
+/* A pack goes right behind the cast that it reads, so that a row-major copy need not live long; one
+ * of a parameter itself goes in front. */
 static mezzo_status insert(mezzo_graph *graph, const mzi_node *packs, int32_t count) {
     int32_t total = graph->node_count + count, at = 0;
-    MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity, total,
-                     sizeof *graph->nodes));
-    while (at < graph->node_count && graph->nodes[at].phase == MZI_PHASE_PREPARE)
-        at++;
-    for (int32_t n = graph->node_count - 1; n >= at; n--)
-        graph->nodes[n + count] = graph->nodes[n];
+    mzi_node *nodes = NULL;
+    int32_t capacity = 0;
+    MZI_TRY(mzi_grow(graph->ctx, (void **)&nodes, &capacity, total, sizeof *nodes));
     for (int32_t p = 0; p < count; p++)
-        graph->nodes[at + p] = packs[p];
-    graph->node_count = total;
+        if (graph->values[packs[p].in[0]].producer < 0)
+            nodes[at++] = packs[p];
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        nodes[at++] = graph->nodes[n];
+        for (int32_t p = 0; p < count; p++)
+            if (follows(&packs[p], &graph->nodes[n]))
+                nodes[at++] = packs[p];
+    }
+    mzi_graph_take_nodes(graph, nodes, total, capacity);
     for (int32_t n = 0; n < total; n++)
         for (int k = 0; k < graph->nodes[n].out_count; k++)
             graph->values[graph->nodes[n].out[k]].producer = n;
@@ -152,9 +168,8 @@ mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target) {
             if (!wishes[w].layout.id || !wishes[w].is_shared)
                 continue;
             status = pack(graph, node, &wishes[w], &packs, &count, &capacity, &packed);
-            for (int k = 0; k < node->in_count && status == MEZZO_OK; k++)
-                if (node->in[k] == wishes[w].value)
-                    node->in[k] = packed;
+            if (status == MEZZO_OK)
+                node->in[wishes[w].input - 1] = packed;
         }
     }
     if (status == MEZZO_OK)

@@ -11,6 +11,7 @@
 
 #include "base/glob.h"
 #include "graph/plan.h"
+#include "graph/write.h"
 
 typedef struct recompute_pass {
     mezzo_graph *graph;
@@ -129,9 +130,6 @@ mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns,
         mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
         return status;
     }
-    mzi_free(graph->ctx, graph->nodes, (size_t)graph->node_capacity * sizeof *graph->nodes);
-    graph->nodes = pass.nodes;
-    graph->node_count = pass.count;
-    graph->node_capacity = pass.capacity;
+    mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
     return MEZZO_OK;
 }

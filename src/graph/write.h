@@ -1,0 +1,19 @@
+/* Nodes that write into one of their inputs: sums of a window, state when a step commits.
+ *
+ * They have no outputs, and are the exception to single assignment: passes that run behind autocast
+ * add them, and nothing may move them over another use of what they write. */
+#ifndef MZI_GRAPH_WRITE_H
+#define MZI_GRAPH_WRITE_H
+
+#include "graph/graph.h"
+
+/* in[1] = in[0]. */
+extern const mezzo_op_def mzi_op_assign;
+
+/* A node of FP32 named OF/OP; its name is null if memory is exhausted. */
+mzi_node mzi_write_node(mezzo_graph *graph, const mezzo_op_def *op, mzi_phase phase, const char *of,
+                        const char *reason, const int32_t *in, int count);
+/* Put the list `nodes`, which mzi_grow made, in place of the graph's. */
+void mzi_graph_take_nodes(mezzo_graph *graph, mzi_node *nodes, int32_t count, int32_t capacity);
+
+#endif
