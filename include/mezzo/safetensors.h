@@ -2,10 +2,10 @@
  *
  *   | u64 LE: N | N bytes of JSON, padded with spaces to a multiple of 8 | tensors, little-endian |
  *
- * Written in the reference's order (F64, F32, I32, BF16, F16, U8, and by name among those of one
- * type), with "format": "pt" unless the caller gives another, so that Python's safetensors and
- * transformers read it.  Metadata is sorted by key.  Files are replaced as a whole or not at all:
- * temporary name, fsync, rename, fsync of the directory. */
+ * Written in the reference's order (F64, F32, I32, BF16, F16, F8_E4M3, F8_E5M2, U8, and by name
+ * among those of one type), with "format": "pt" unless the caller gives another, so that Python's
+ * safetensors and transformers read it.  Metadata is sorted by key.  Files are replaced as a whole
+ * or not at all: temporary name, fsync, rename, fsync of the directory. */
 #ifndef MEZZO_SAFETENSORS_H
 #define MEZZO_SAFETENSORS_H
 
@@ -17,7 +17,7 @@ extern "C" {
 
 typedef struct mezzo_safetensors_item {
     const char *name;
-    mezzo_dtype dtype; /* F32, F16, BF16, F64, I32, U8 */
+    mezzo_dtype dtype; /* any */
     mezzo_shape shape;
     const void *data;
 } mezzo_safetensors_item;
@@ -35,8 +35,8 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_safetensors_write(mezzo_ctx *ctx, 
 
 typedef struct mezzo_safetensors mezzo_safetensors;
 /* Maps the file and checks all of it but the values: DATA, naming the tensor and the value, if the
- * file is missing, its header is not JSON, has a key twice, a hole, an overlap, a type other than
- * the six above, a rank beyond MEZZO_RANK_MAX, a shape that does not fit its bytes, or the file has
+ * file is missing, its header is not JSON, has a key twice, a hole, an overlap, a type that
+ * mezzo has not, a rank beyond MEZZO_RANK_MAX, a shape that does not fit its bytes, or the file has
  * another size than the header says.  Nobody may shorten the file while it is open; replacing it by
  * rename is safe. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_safetensors_open(mezzo_safetensors **out,

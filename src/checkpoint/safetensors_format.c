@@ -9,8 +9,9 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
 static const mzi_safetensors_type types[] = {
-    {"U8", MEZZO_U8, 0},   {"F16", MEZZO_F16, 1}, {"BF16", MEZZO_BF16, 2},
-    {"I32", MEZZO_I32, 3}, {"F32", MEZZO_F32, 4}, {"F64", MEZZO_F64, 5},
+    {"U8", MEZZO_U8, 0},   {"F8_E5M2", MEZZO_F8_E5M2, 1}, {"F8_E4M3", MEZZO_F8_E4M3, 2},
+    {"F16", MEZZO_F16, 3}, {"BF16", MEZZO_BF16, 4},       {"I32", MEZZO_I32, 5},
+    {"F32", MEZZO_F32, 6}, {"F64", MEZZO_F64, 7},
 };
 #define TYPE_COUNT (sizeof types / sizeof types[0])
 

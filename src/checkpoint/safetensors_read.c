@@ -193,9 +193,10 @@ static mezzo_status read_entry(const mezzo_safetensors *file, const char *name, 
                       shown);
     const mzi_safetensors_type *type = mzi_safetensors_type_named(json_string_value(type_name));
     if (!type)
-        return refuse(file, __LINE__,
-                      "tensor %s has type %s; expected F64, F32, I32, BF16, F16 or U8", shown,
-                      mzi_shown_name(shown_type, json_string_value(type_name)));
+        return refuse(
+            file, __LINE__,
+            "tensor %s has type %s; expected F64, F32, I32, BF16, F16, F8_E4M3, F8_E5M2 or U8",
+            shown, mzi_shown_name(shown_type, json_string_value(type_name)));
     out->item.dtype = type->dtype;
     MZI_TRY(read_shape(file, shown, shape, &out->item.shape));
     out->begin = json_integer_value(json_array_get(offsets, 0));

@@ -85,6 +85,22 @@ static void describe(const mzi_scalar_rule *rule, char *out, size_t capacity) {
     mzi_format(out, capacity, "a text");
 }
 
+static bool choose(const mzi_scalar_rule *rule, const char *text, mzi_slice *chosen) {
+    mzi_slice rest = rule->choices;
+    while (mzi_slice_next(&rest, '|', chosen))
+        if (mzi_slice_equal(*chosen, text))
+            return true;
+    return false;
+}
+
+/* An 8-bit format where a type to compute in is chosen. */
+static bool names_storage_type(const mzi_scalar_rule *rule, const char *text) {
+    mzi_slice word;
+    mezzo_dtype dtype = mezzo_dtype_from_name(text);
+    return (dtype == MEZZO_F8_E4M3 || dtype == MEZZO_F8_E5M2) &&
+           choose(rule, mezzo_dtype_name(MEZZO_F32), &word);
+}
+
 static mezzo_status fail_value(const mzi_config_source *source, const mzi_scalar_rule *rule,
                                const mzi_yaml_node *node) {
     char expected[EXPECTED_BYTES];
@@ -95,6 +111,11 @@ static mezzo_status fail_value(const mzi_config_source *source, const mzi_scalar
     if (node->plain && node->text[0] == '\0')
         MZI_CONFIG_FAIL(source, node->spot, "%s: expected %s, got nothing", rule->where, expected);
     const char *quote = node->plain ? "" : "the quoted text ";
+    if (rule->type == MEZZO_CONFIG_CHOICE && names_storage_type(rule, node->text))
+        MZI_CONFIG_FAIL(
+            source, node->spot,
+            "%s: expected %s, got \"%.60s\", which is only for storage: nothing computes in it",
+            rule->where, expected, node->text);
     mzi_slice near = mzi_words_nearest(node->text, rule->choices);
     if (rule->type == MEZZO_CONFIG_CHOICE && near.bytes > 0)
         MZI_CONFIG_FAIL(source, node->spot,
@@ -102,14 +123,6 @@ static mezzo_status fail_value(const mzi_config_source *source, const mzi_scalar
                         expected, quote, node->text, (int)near.bytes, near.text);
     MZI_CONFIG_FAIL(source, node->spot, "%s: expected %s, got %s\"%.60s\"", rule->where, expected,
                     quote, node->text);
-}
-
-static bool choose(const mzi_scalar_rule *rule, const char *text, mzi_slice *chosen) {
-    mzi_slice rest = rule->choices;
-    while (mzi_slice_next(&rest, '|', chosen))
-        if (mzi_slice_equal(*chosen, text))
-            return true;
-    return false;
 }
 
 static mezzo_status keep_text(const mzi_config_source *source, mzi_arena *arena, mzi_slice text,
@@ -146,7 +159,8 @@ static bool read_real(const mzi_scalar_rule *rule, const mzi_yaml_node *node, mz
 static bool read_choice(const mzi_scalar_rule *rule, const mzi_yaml_node *node, mzi_slice *kept) {
     if (choose(rule, node->text, kept))
         return true;
-    return choose(rule, mezzo_dtype_name(mezzo_dtype_from_name(node->text)), kept);
+    mezzo_dtype type = mezzo_dtype_from_name(node->text);
+    return type != MEZZO_DTYPE_NONE && choose(rule, mezzo_dtype_name(type), kept);
 }
 
 static bool is_nothing(const mzi_yaml_node *node) {

@@ -6,6 +6,9 @@
  * in `ref` FP64 rounded once when stored.  Every kernel hands a NaN on.  `out` does not overlap
  * `in` except where a family says "in place".
  *
+ * The 8-bit formats are storage: `cast`, `fill` and `copy` are what they need.  Other families take
+ * them too, but no fast kernel has a loop for them: it leaves such a call to `ref`, `cast` as well.
+ *
  * Letters: B batch, H W height and width, C channels, M N K as in matmul, R rows of a chunk; in
  * attention T tokens, H query heads, G key and value heads, D head size, P rows of a cache.
  * Activations are channels-last, [B,H,W,C]; convolution weights [Co,Ci,KH,KW]; matmul weights

@@ -11,6 +11,10 @@ double mzi_load(const void *data, mezzo_dtype type, int64_t i) {
         return (double)mzi_bf16_load(((const mezzo_bf16 *)data)[i]);
     case MEZZO_F64:
         return ((const double *)data)[i];
+    case MEZZO_F8_E4M3:
+        return (double)mzi_f8_e4m3_load(((const mezzo_f8_e4m3 *)data)[i]);
+    case MEZZO_F8_E5M2:
+        return (double)mzi_f8_e5m2_load(((const mezzo_f8_e5m2 *)data)[i]);
     case MEZZO_I32:
         return (double)((const int32_t *)data)[i];
     case MEZZO_U8:
@@ -61,6 +65,12 @@ void mzi_store(void *data, mezzo_dtype type, int64_t i, double value) {
         break;
     case MEZZO_F64:
         ((double *)data)[i] = value;
+        break;
+    case MEZZO_F8_E4M3:
+        ((mezzo_f8_e4m3 *)data)[i] = mzi_f8_e4m3_round(round_to_odd(value));
+        break;
+    case MEZZO_F8_E5M2:
+        ((mezzo_f8_e5m2 *)data)[i] = mzi_f8_e5m2_round(round_to_odd(value));
         break;
     case MEZZO_I32:
         ((int32_t *)data)[i] = (int32_t)to_integer(value, INT32_MIN, INT32_MAX);

@@ -8,7 +8,7 @@ typedef struct format {
 } format;
 
 /* p bits of precision: u = 2^-p; the subnormal step is 2^(emin - p + 1); the largest value is
- * (2 - 2^(1 - p)) 2^emax. */
+ * (2 - 2^(1 - p)) 2^emax, in e4m3, where that pattern is NaN, (2 - 2^(2 - p)) 2^emax. */
 static format format_of(mezzo_dtype type) {
     switch (type) {
     case MEZZO_F32:
@@ -19,6 +19,10 @@ static format format_of(mezzo_dtype type) {
         return (format){0x1p-8, 0x1p-133, 0x1.fep127};
     case MEZZO_F64:
         return (format){0x1p-53, 0x1p-1074, DBL_MAX};
+    case MEZZO_F8_E4M3:
+        return (format){0x1p-4, 0x1p-9, 0x1.cp8};
+    case MEZZO_F8_E5M2:
+        return (format){0x1p-3, 0x1p-16, 0x1.cp15};
     case MEZZO_I32:
     case MEZZO_U8:
     case MEZZO_DTYPE_NONE:

@@ -15,7 +15,8 @@ typedef struct job {
 } job;
 
 static bool is_convertible(mezzo_dtype type) {
-    return type == MEZZO_F32 || type == MEZZO_F16 || type == MEZZO_BF16;
+    return type == MEZZO_F32 || type == MEZZO_F16 || type == MEZZO_BF16 || type == MEZZO_F8_E4M3 ||
+           type == MEZZO_F8_E5M2;
 }
 
 static float load(const job *j, int64_t i) {
@@ -23,7 +24,11 @@ static float load(const job *j, int64_t i) {
         return ((const float *)j->src)[i];
     if (j->src_type == MEZZO_F16)
         return mzi_f16_load(((const mezzo_f16 *)j->src)[i]);
-    return mzi_bf16_load(((const mezzo_bf16 *)j->src)[i]);
+    if (j->src_type == MEZZO_BF16)
+        return mzi_bf16_load(((const mezzo_bf16 *)j->src)[i]);
+    if (j->src_type == MEZZO_F8_E4M3)
+        return mzi_f8_e4m3_load(((const mezzo_f8_e4m3 *)j->src)[i]);
+    return mzi_f8_e5m2_load(((const mezzo_f8_e5m2 *)j->src)[i]);
 }
 
 static mezzo_f16 to_f16(mezzo_rounding rounding, float x, uint32_t random) {
@@ -50,13 +55,41 @@ static mezzo_bf16 to_bf16(mezzo_rounding rounding, float x, uint32_t random) {
     return mzi_bf16_round(x);
 }
 
+static mezzo_f8_e4m3 to_e4m3(mezzo_rounding rounding, float x, uint32_t random) {
+    switch (rounding) {
+    case MEZZO_ROUND_SATURATE:
+        return mezzo_f8_e4m3_from_f32_saturating(x);
+    case MEZZO_ROUND_STOCHASTIC:
+        return mezzo_f8_e4m3_from_f32_stochastic(x, random);
+    case MEZZO_ROUND_NEAREST:
+        break;
+    }
+    return mzi_f8_e4m3_round(x);
+}
+
+static mezzo_f8_e5m2 to_e5m2(mezzo_rounding rounding, float x, uint32_t random) {
+    switch (rounding) {
+    case MEZZO_ROUND_SATURATE:
+        return mezzo_f8_e5m2_from_f32_saturating(x);
+    case MEZZO_ROUND_STOCHASTIC:
+        return mezzo_f8_e5m2_from_f32_stochastic(x, random);
+    case MEZZO_ROUND_NEAREST:
+        break;
+    }
+    return mzi_f8_e5m2_round(x);
+}
+
 static void store(const job *j, int64_t i, float x, uint32_t random) {
     if (j->dst_type == MEZZO_F32)
         ((float *)j->dst)[i] = x;
     else if (j->dst_type == MEZZO_F16)
         ((mezzo_f16 *)j->dst)[i] = to_f16(j->rounding, x, random);
-    else
+    else if (j->dst_type == MEZZO_BF16)
         ((mezzo_bf16 *)j->dst)[i] = to_bf16(j->rounding, x, random);
+    else if (j->dst_type == MEZZO_F8_E4M3)
+        ((mezzo_f8_e4m3 *)j->dst)[i] = to_e4m3(j->rounding, x, random);
+    else
+        ((mezzo_f8_e5m2 *)j->dst)[i] = to_e5m2(j->rounding, x, random);
 }
 
 static void convert_chunk(void *arg, int worker, int64_t begin, int64_t end) {
@@ -88,7 +121,7 @@ static bool overlap(const job *j, size_t count) {
 static mezzo_status check(mezzo_ctx *ctx, const job *j, size_t count) {
     if (!is_convertible(j->dst_type) || !is_convertible(j->src_type))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
-                 "cannot convert %s to %s: only f32, f16 and bf16 are converted",
+                 "cannot convert %s to %s: only f32, f16, bf16, f8_e4m3 and f8_e5m2 are converted",
                  mezzo_dtype_name(j->src_type), mezzo_dtype_name(j->dst_type));
     int rounding = (int)j->rounding;
     if (rounding < MEZZO_ROUND_NEAREST || rounding > MEZZO_ROUND_STOCHASTIC)

@@ -36,7 +36,11 @@ mezzo_dtype mezzo_dtype_from_name(const char *name) {
     static const struct {
         const char *name;
         mezzo_dtype dtype;
-    } aliases[] = {{"fp32", MEZZO_F32}, {"fp16", MEZZO_F16}, {"fp64", MEZZO_F64}};
+    } aliases[] = {{"fp32", MEZZO_F32},
+                   {"fp16", MEZZO_F16},
+                   {"fp64", MEZZO_F64},
+                   {"fp8_e4m3", MEZZO_F8_E4M3},
+                   {"fp8_e5m2", MEZZO_F8_E5M2}};
     if (!name)
         return MEZZO_DTYPE_NONE;
     for (int i = MEZZO_DTYPE_NONE + 1; i < MEZZO_DTYPE_COUNT; i++)

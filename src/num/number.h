@@ -32,7 +32,11 @@ static inline mezzo_bf16 mzi_bf16_round(float x) {
     return (mezzo_bf16){(uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 float mzi_f16_load(mezzo_f16 x);
+float mzi_f8_e4m3_load(mezzo_f8_e4m3 x);
+float mzi_f8_e5m2_load(mezzo_f8_e5m2 x);
 mezzo_f16 mzi_f16_round(float x);
+mezzo_f8_e4m3 mzi_f8_e4m3_round(float x);
+mezzo_f8_e5m2 mzi_f8_e5m2_round(float x);
 
 /* Element `i` of a buffer of `type`, in FP64 (exact for every type), and stored back with one
  * rounding to nearest even.  The reference kernels' only way to memory. */

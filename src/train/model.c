@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+static bool computes(mezzo_dtype dtype) {
+    return dtype == MEZZO_F32 || dtype == MEZZO_F16 || dtype == MEZZO_BF16;
+}
+
 static mezzo_status copy_overrides(mezzo_model *model, const mezzo_precision *precision) {
     mezzo_ctx *ctx = model->ctx;
     model->precision = *precision;
@@ -18,7 +22,7 @@ static mezzo_status copy_overrides(mezzo_model *model, const mezzo_precision *pr
     model->precision.overrides = model->overrides;
     for (int k = 0; k < precision->override_count; k++) {
         mezzo_dtype compute = precision->overrides[k].compute;
-        if (compute != MEZZO_F32 && compute != MEZZO_F16 && compute != MEZZO_BF16)
+        if (!computes(compute))
             MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                      "override \"%s\": compute type %s; f32, bf16, f16",
                      precision->overrides[k].match, mezzo_dtype_name(compute));
@@ -50,8 +54,9 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_model_config *confi
     mezzo_dtype compute = config->precision.compute;
     if (!config->build)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "the model has no build function");
-    if (compute != MEZZO_DTYPE_NONE && !mezzo_dtype_is_float(compute))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "compute type %s; f32, bf16 or f16",
+    if (compute != MEZZO_DTYPE_NONE && compute != MEZZO_F64 && !computes(compute))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "compute type %s, which is only for storage; f32, bf16 or f16",
                  mezzo_dtype_name(compute));
     return MEZZO_OK;
 }

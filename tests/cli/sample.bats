@@ -66,7 +66,10 @@ field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])
 }
 
 @test "models and files that cannot be sampled from" {
-    run -3 "$MEZZO" sample --weights nowhere
+    run -4 "$MEZZO" sample --weights nowhere
+    [[ "$output" == *"there is no 'nowhere'"* ]]
+    touch file
+    run -3 "$MEZZO" sample --weights file
     [[ "$output" == *"model.kind cnn takes images"* ]]
     printf 'model: {kind: gpt2, channels: [16], layers: 1, heads: 2}\ndata: {kind: text}\n' >c.yaml
     run -4 "$MEZZO" sample c.yaml --weights nowhere

@@ -74,7 +74,7 @@ field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])
     run -4 "$MEZZO" tokenize text --train 1000
     [[ "$output" == *"ask for a vocabulary of at most 257"* ]]
     run -1 "$MEZZO" tokenize nowhere
-    run -1 "$MEZZO" tokenize text --tokenizer nowhere
+    run -4 "$MEZZO" tokenize text --tokenizer nowhere
     run -1 "$MEZZO" tokenize .
     run -1 "$MEZZO" tokenize text --save t.json
     [[ "$output" == *"no vocabulary to save"* ]]

@@ -20,6 +20,9 @@ TENSORS = [
     ('odd "name" \\ \n\t\x01\x7f/ \u00e9\u20ac\U0001f600', "uint8", [1], 1),
     ("B", "bfloat16", [1], 2),
     ("Z", "float32", [1], 4),
+    ("eight", "float8_e4m3fn", [3, 2], 1),
+    ("eight 2", "float8_e5m2", [7], 1),
+    ("Eight", "float8_e4m3fn", [1], 1),
 ]
 
 

@@ -19,7 +19,7 @@ result=tests/full/results/lint.md
     gcc --version | head -1
     echo
 } >"$result"
-tools/lint.sh build 2>&1 | tee -a "$result"
+tools/lint.sh build 2>&1 | sed "s|$PWD/||g" | tee -a "$result"
 cmake --preset clang --log-level=NOTICE
 cmake --build build/clang --parallel "$(nproc)"
 echo "clang: no warnings" | tee -a "$result"

@@ -27,10 +27,12 @@ TYPES = {  # mezzo_dtype, name in the file, bytes
     "float64": (4, "F64", 8),
     "int32": (5, "I32", 4),
     "uint8": (6, "U8", 1),
+    "float8_e4m3fn": (7, "F8_E4M3", 1),
+    "float8_e5m2": (8, "F8_E5M2", 1),
 }
 # Parts of mezzo's messages for what the reference lets pass.
 STRICTER = {
-    "type other than the six": "; expected F64, F32",
+    "type that mezzo has not": "; expected F64, F32",
     "rank beyond 6": "no list of at most 6",
     "another key in an entry": "and nothing else",
     "a character that no header needs": "has no place in a header",

@@ -13,6 +13,7 @@ enum {
 };
 
 static const mezzo_dtype storage[] = {MEZZO_F32, MEZZO_BF16, MEZZO_F16};
+static const mezzo_dtype storage8[] = {MEZZO_F8_E4M3, MEZZO_F8_E5M2};
 
 void ck_fail(ck_run *run, const ck_case *c, const char *what) {
     run->failures++;
@@ -267,9 +268,35 @@ static void mode_pages(ck_run *run) {
     each_case(run, CK_NORMAL, true, at_page_ends);
 }
 
+/* An 8-bit format in one operand of free type, the others being `other`. */
+static void eight_bits(ck_run *run, int shape, mezzo_dtype eight, mezzo_dtype other) {
+    int count = ck_free_types(run->about);
+    for (int k = 0; k < count; k++) {
+        mezzo_dtype types[FREE_TYPES_MAX] = {other, other, other};
+        ck_case c = {0};
+        types[k] = eight;
+        ck_case_make(&c, run->about, shape, CK_NORMAL, types, run->seed + (uint64_t)shape);
+        check(run, &c, CK_BITS);
+        ck_case_free(&c);
+    }
+}
+
+/* No kernel computes in the 8-bit formats: the bits are the reference's. */
+static void mode_eight_bits(ck_run *run) {
+    if (is_ref(run))
+        return;
+    for (int shape = 0; shape < run->about->shapes; shape++)
+        for (int t = 0; t < 2; t++) {
+            eight_bits(run, shape, storage8[t], storage8[t]);
+            eight_bits(run, shape, storage8[t], storage[shape % 3]);
+        }
+}
+
 const ck_mode ck_modes[] = {
-    {"exact", mode_exact}, {"bounded", mode_bounded}, {"special", mode_special},
-    {"nan", mode_nan},     {"repeat", mode_repeat},   {"in place", mode_in_place},
-    {"pages", mode_pages}, {"patterns", ck_patterns}, {"causal", ck_causal},
+    {"exact", mode_exact},     {"bounded", mode_bounded},
+    {"special", mode_special}, {"nan", mode_nan},
+    {"repeat", mode_repeat},   {"in place", mode_in_place},
+    {"pages", mode_pages},     {"patterns", ck_patterns},
+    {"causal", ck_causal},     {"eight bits", mode_eight_bits},
 };
 const int ck_mode_count = (int)(sizeof ck_modes / sizeof ck_modes[0]);

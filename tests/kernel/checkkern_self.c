@@ -49,6 +49,13 @@ static void truncates(const mzk_args *args, int64_t begin, int64_t end) {
             ((uint16_t *)args->out[0])[i] = ((const uint16_t *)args->in[0])[2 * i + 1];
 }
 
+static void mistakes_format(const mzk_args *args, int64_t begin, int64_t end) {
+    mzk_args other = *args;
+    if (args->in_type[0] == MEZZO_F8_E4M3)
+        other.in_type[0] = MEZZO_F8_E5M2;
+    right(MZK_cast, &other, begin, end);
+}
+
 static void depends_on_begin(const mzk_args *args, int64_t begin, int64_t end) {
     right(MZK_scale, args, begin, end);
     if (begin < end && begin % 2)
@@ -80,6 +87,7 @@ static const struct {
     {"nan", {MZK_relu, MEZZO_ISA_AVX2, MZK_EXACT, "swallows_nan", swallows_nan}},
     {"patterns", {MZK_cast, MEZZO_ISA_AVX2, MZK_EXACT, "truncates", truncates}},
     {"repeat", {MZK_scale, MEZZO_ISA_AVX2, MZK_BOUNDED, "depends_on_begin", depends_on_begin}},
+    {"eight bits", {MZK_cast, MEZZO_ISA_AVX2, MZK_EXACT, "mistakes_format", mistakes_format}},
     {"in place", {MZK_relu, MEZZO_ISA_AVX2, MZK_EXACT, "reads_late", reads_after_writing}},
 };
 

@@ -54,7 +54,7 @@ static inline mezzo_status gpt_build(mezzo_graph *graph, void *user) {
                                   (mezzo_init){MEZZO_INIT_NORMAL, 0.05f});
     mezzo_value x = mezzo_embedding(graph, "embedding", tokens, wte, wpe, none);
     for (int layer = 0; layer < GPT_LAYERS; layer++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "h.%d", layer);
         mezzo_scope_push(graph, name);
         x = gpt_block(graph, x, n);

@@ -15,7 +15,7 @@ static mezzo_status build(mezzo_graph *graph, void *user) {
     mezzo_value wpe = mezzo_param(graph, "wpe", mezzo_shape2(GPT_T, GPT_C), start);
     mezzo_value x = mezzo_embedding(graph, "embedding", tokens, wte, wpe, mezzo_position(graph));
     for (int layer = 0; layer < GPT_LAYERS; layer++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "h.%d", layer);
         mezzo_scope_push(graph, name);
         x = gpt_block(graph, x, n);

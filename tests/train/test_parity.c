@@ -72,8 +72,8 @@ static double initial(const parity_model *m, const mezzo_state_info *info, uint3
         snprintf(name, sizeof name, "%.*s.weight", (int)strcspn(info->name, "."), info->name);
         weight = mezzo_model_state_at(m->model, mezzo_model_state_find(m->model, name)).shape;
     }
-    double fan_in = (double)(mezzo_shape_count(weight) / weight.dim[0]);
-    return parity_uniform(m->p, place, index) * (1.0 / sqrt(fan_in));
+    int64_t fan_in = mezzo_shape_count(weight) / weight.dim[0];
+    return parity_uniform(m->p, place, index) * (1.0 / sqrt((double)fan_in));
 }
 
 static mezzo_trainer_config trainer(const parity *p) {

@@ -387,6 +387,7 @@ static void test_statistics_move_with_each_micro_batch(void **state) {
     }
     assert_memory_equal(one_by_one, window, sizeof window);
     assert_memory_not_equal(at_first, window, sizeof window);
+    mezzo_ctx_destroy(ctx);
 }
 
 /* A NaN in one micro-batch skips the window, and the next one knows nothing of it. */

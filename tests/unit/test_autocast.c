@@ -173,14 +173,29 @@ static void test_overrides(void **state) {
                      mzi_rule_name(node->rule), node->reason);
     }
     mezzo_model_destroy(model);
-    const mezzo_override bad[] = {{"conv", MEZZO_F64}};
-    const mezzo_model_config config = {.build = build_net,
-                                       .precision = {MEZZO_BF16, bad, 1, false}};
-    mezzo_model *none = NULL;
-    assert_int_equal(mezzo_model_create(&none, *state, &config, MEZZO_ENTRY_TRAIN),
-                     MEZZO_INVALID_ARGUMENT);
-    assert_non_null(strstr(mezzo_ctx_error(*state)->text, "\"conv\""));
-    assert_null(none);
+    const mezzo_dtype none_of[] = {MEZZO_F64, MEZZO_F8_E4M3, MEZZO_F8_E5M2};
+    for (size_t k = 0; k < sizeof none_of / sizeof *none_of; k++) {
+        const mezzo_override bad[] = {{"conv", none_of[k]}};
+        const mezzo_model_config config = {.build = build_net,
+                                           .precision = {MEZZO_BF16, bad, 1, false}};
+        mezzo_model *none = NULL;
+        assert_int_equal(mezzo_model_create(&none, *state, &config, MEZZO_ENTRY_TRAIN),
+                         MEZZO_INVALID_ARGUMENT);
+        assert_non_null(strstr(mezzo_ctx_error(*state)->text, "\"conv\""));
+        assert_null(none);
+    }
+}
+
+static void test_storage_types_compute_nothing(void **state) {
+    static const mezzo_dtype types[] = {MEZZO_F8_E4M3, MEZZO_F8_E5M2, MEZZO_U8};
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        const mezzo_model_config config = {.build = build_net, .precision.compute = types[k]};
+        mezzo_model *none = NULL;
+        assert_int_equal(mezzo_model_create(&none, *state, &config, MEZZO_ENTRY_TRAIN),
+                         MEZZO_INVALID_ARGUMENT);
+        assert_non_null(strstr(mezzo_ctx_error(*state)->text, "only for storage"));
+        assert_null(none);
+    }
 }
 
 /* One weight, two uses of different types: each has its own form, and the master is read where the
@@ -480,6 +495,7 @@ int main(void) {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_default_is_f32),
         cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_storage_types_compute_nothing),
         cmocka_unit_test(test_tied_weight_follows_each_use),
         cmocka_unit_test(test_custom_operation_by_contract),
         cmocka_unit_test(test_custom_operation_runs),

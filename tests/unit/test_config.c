@@ -228,8 +228,19 @@ static const char *const wrong_values[][2] = {
                                 "\"adam\"; did you mean \"adamw\"?"},
     {"optimizer: {kind: ~}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
                              "\"~\""},
+    {"precision: {loss_scale: {mode: dynamc}}",
+     "a.yaml:1:32: precision.loss_scale.mode: expected one of auto|none|static|dynamic, got "
+     "\"dynamc\"; did you mean \"dynamic\"?"},
     {"precision: {compute: f64}", "a.yaml:1:22: precision.compute: expected one of "
                                   "f32|bf16|f16, got \"f64\""},
+    {"precision: {compute: f8_e4m3}", "a.yaml:1:22: precision.compute: expected one of "
+                                      "f32|bf16|f16, got \"f8_e4m3\", which is only for storage: "
+                                      "nothing computes in it"},
+    {"precision: {overrides: [{match: a, compute: fp8_e5m2}]}",
+     "a.yaml:1:45: precision.overrides[0].compute: expected one of f32|bf16|f16, got "
+     "\"fp8_e5m2\", which is only for storage: nothing computes in it"},
+    {"optimizer: {kind: f8_e4m3}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
+                                   "\"f8_e4m3\""},
     {"data: {kind: csv}", "a.yaml:1:14: data.kind: expected one of "
                           "idx|text|tokens|random, got \"csv\""},
     {"data: {path: null}", "a.yaml:1:14: data.path: expected a text, got \"null\""},

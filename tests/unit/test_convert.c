@@ -60,6 +60,40 @@ static void test_same_type_copies(void **state) {
     mezzo_ctx_destroy(ctx);
 }
 
+/* All three roundings to the 8-bit formats, and back, and from one to the other. */
+static void test_eight_bits(void **state) {
+    (void)state;
+    static float x[COUNT], back[COUNT];
+    static mezzo_f8_e4m3 a[COUNT];
+    static mezzo_f8_e5m2 b[COUNT];
+    mezzo_ctx *ctx = create(2);
+    const mezzo_dtype e4m3 = MEZZO_F8_E4M3, e5m2 = MEZZO_F8_E5M2;
+    fill(x);
+    for (int how = MEZZO_ROUND_NEAREST; how <= MEZZO_ROUND_SATURATE; how++) {
+        const mezzo_rounding rounding = (mezzo_rounding)how;
+        bool saturates = rounding == MEZZO_ROUND_SATURATE;
+        assert_int_equal(mezzo_convert(ctx, a, e4m3, x, MEZZO_F32, COUNT, rounding, 0), MEZZO_OK);
+        assert_int_equal(mezzo_convert(ctx, b, e5m2, x, MEZZO_F32, COUNT, rounding, 0), MEZZO_OK);
+        for (int i = 0; i < COUNT; i++) {
+            assert_int_equal(a[i].bits, saturates ? mezzo_f8_e4m3_from_f32_saturating(x[i]).bits
+                                                  : mezzo_f8_e4m3_from_f32(x[i]).bits);
+            assert_int_equal(b[i].bits, saturates ? mezzo_f8_e5m2_from_f32_saturating(x[i]).bits
+                                                  : mezzo_f8_e5m2_from_f32(x[i]).bits);
+        }
+    }
+    const mezzo_rounding nearest = MEZZO_ROUND_NEAREST;
+    assert_int_equal(mezzo_convert(ctx, back, MEZZO_F32, b, e5m2, COUNT, nearest, 0), MEZZO_OK);
+    assert_int_equal(mezzo_convert(ctx, a, e4m3, b, e5m2, COUNT, nearest, 0), MEZZO_OK);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(mzi_f32_bits(back[i]), mzi_f32_bits(mezzo_f8_e5m2_to_f32(b[i])));
+        assert_int_equal(a[i].bits, mezzo_f8_e4m3_from_f32(back[i]).bits);
+    }
+    assert_int_equal(mezzo_convert(ctx, back, MEZZO_F32, a, e4m3, COUNT, nearest, 0), MEZZO_OK);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(mzi_f32_bits(back[i]), mzi_f32_bits(mezzo_f8_e4m3_to_f32(a[i])));
+    mezzo_ctx_destroy(ctx);
+}
+
 /* The mean of N roundings of x between neighbours q apart, where p is the part of the way: its
  * standard deviation is q sqrt(p (1 - p) / N), and six of those are exceeded with a probability of
  * 2e-9. */
@@ -89,6 +123,11 @@ static void test_stochastic_mean(void **state) {
     check_mean(ctx, MEZZO_BF16, 1.4142135f, 0x1p-7);
     check_mean(ctx, MEZZO_F16, 1.0003f, 0x1p-10);
     check_mean(ctx, MEZZO_F16, 1.1e-7f, 0x1p-24);
+    check_mean(ctx, MEZZO_F8_E4M3, 1.03f, 0x1p-3);
+    check_mean(ctx, MEZZO_F8_E4M3, 447.9f, 0x1p5);
+    check_mean(ctx, MEZZO_F8_E4M3, 1e-4f, 0x1p-9);
+    check_mean(ctx, MEZZO_F8_E5M2, 1.1f, 0x1p-2);
+    check_mean(ctx, MEZZO_F8_E5M2, 1e-7f, 0x1p-16);
     mezzo_ctx_destroy(ctx);
 }
 
@@ -129,6 +168,8 @@ static void test_bad_arguments(void **state) {
     refuses(ctx, y, MEZZO_F32, x, MEZZO_I32, 2, nearest);
     refuses(ctx, y, MEZZO_DTYPE_NONE, x, MEZZO_F32, 2, nearest);
     refuses(ctx, y, (mezzo_dtype)99, x, MEZZO_F32, 2, nearest);
+    refuses(ctx, y, MEZZO_U8, x, MEZZO_F8_E4M3, 2, nearest);
+    refuses(ctx, y, MEZZO_F8_E5M2, x, MEZZO_F64, 2, nearest);
     refuses(ctx, y, MEZZO_F16, x, MEZZO_F32, 2, (mezzo_rounding)3);
     refuses(ctx, NULL, MEZZO_F16, x, MEZZO_F32, 2, nearest);
     refuses(ctx, y, MEZZO_F16, NULL, MEZZO_F32, 2, nearest);
@@ -153,6 +194,13 @@ static void test_dtypes(void **state) {
     assert_false(mezzo_dtype_is_float(MEZZO_I32) || mezzo_dtype_is_float(MEZZO_DTYPE_NONE));
     for (int i = 1; i < MEZZO_DTYPE_COUNT; i++)
         assert_int_equal(mezzo_dtype_from_name(mezzo_dtype_name((mezzo_dtype)i)), i);
+    assert_string_equal(mezzo_dtype_name(MEZZO_F8_E4M3), "f8_e4m3");
+    assert_string_equal(mezzo_dtype_name(MEZZO_F8_E5M2), "f8_e5m2");
+    assert_int_equal(mezzo_dtype_bytes(MEZZO_F8_E4M3), sizeof(mezzo_f8_e4m3));
+    assert_int_equal(mezzo_dtype_bytes(MEZZO_F8_E5M2), sizeof(mezzo_f8_e5m2));
+    assert_true(mezzo_dtype_is_float(MEZZO_F8_E4M3) && mezzo_dtype_is_float(MEZZO_F8_E5M2));
+    assert_int_equal(mezzo_dtype_from_name("fp8_e4m3"), MEZZO_F8_E4M3);
+    assert_int_equal(mezzo_dtype_from_name("fp8_e5m2"), MEZZO_F8_E5M2);
     assert_int_equal(mezzo_dtype_from_name("fp16"), MEZZO_F16);
     assert_int_equal(mezzo_dtype_from_name("fp32"), MEZZO_F32);
     assert_int_equal(mezzo_dtype_from_name("fp64"), MEZZO_F64);
@@ -204,9 +252,23 @@ static void test_bounds(void **state) {
     assert_true(isinf(mzi_gamma(1 << 24, 0x1p-24)));
 }
 
+static void test_bounds_of_eight_bits(void **state) {
+    (void)state;
+    /* the patterns behind 1 */
+    float e4m3 = mzi_f8_e4m3_load((mezzo_f8_e4m3){0x39}),
+          e5m2 = mzi_f8_e5m2_load((mezzo_f8_e5m2){0x3d});
+    assert_true(mzi_unit_roundoff(MEZZO_F8_E4M3) == (double)(e4m3 - 1) / 2);
+    assert_true(mzi_unit_roundoff(MEZZO_F8_E5M2) == (double)(e5m2 - 1) / 2);
+    assert_true(mzi_tiny(MEZZO_F8_E4M3) == (double)mzi_f8_e4m3_load((mezzo_f8_e4m3){1}));
+    assert_true(mzi_tiny(MEZZO_F8_E5M2) == (double)mzi_f8_e5m2_load((mezzo_f8_e5m2){1}));
+    assert_true(mzi_largest(MEZZO_F8_E4M3) == (double)mzi_f8_e4m3_load((mezzo_f8_e4m3){0x7e}));
+    assert_true(mzi_largest(MEZZO_F8_E5M2) == (double)mzi_f8_e5m2_load((mezzo_f8_e5m2){0x7b}));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nearest_and_saturate),
+        cmocka_unit_test(test_eight_bits),
         cmocka_unit_test(test_same_type_copies),
         cmocka_unit_test(test_stochastic_mean),
         cmocka_unit_test(test_stochastic_is_keyed),
@@ -214,6 +276,7 @@ int main(void) {
         cmocka_unit_test(test_dtypes),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_bounds_of_eight_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

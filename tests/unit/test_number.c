@@ -61,7 +61,7 @@ static bool nan_kept(uint32_t bits, uint16_t f16, uint16_t bf16) {
            bf16 == (sign | 0x7fc0u | (bits >> 16 & 0x7fu));
 }
 
-static double saturated(format16 f, double x, double rounded) {
+static double saturated(narrow_format f, double x, double rounded) {
     return isinf(rounded) && !isinf(x) ? copysign(format_largest(f), x) : rounded;
 }
 
@@ -87,7 +87,7 @@ static void test_round_sampled_patterns(void **state) {
 
 /* Around every tie between neighbouring values, the one between the largest value and what would
  * follow it among them, and around every value itself. */
-static void check_ties(format16 f, uint16_t infinity) {
+static void check_ties(narrow_format f, uint16_t infinity) {
     for (uint16_t i = 0; i < infinity; i++) {
         double low = format_value(f, i);
         double step = format_step(f, low > 0 ? low : DBL_MIN);
@@ -120,7 +120,7 @@ static void test_saturating_keeps_infinity(void **state) {
 
 /* mzi_store rounds once: FP64 values next to the ties of each format by less than FP32 can tell,
  * where rounding by way of FP32 would take the tie's side. */
-static void check_store(format16 f, mezzo_dtype type, uint16_t infinity) {
+static void check_store(narrow_format f, mezzo_dtype type, uint16_t infinity) {
     static const double nudges[] = {-0x1p-30, -0x1p-45, -0x1p-52, 0, 0x1p-52, 0x1p-45, 0x1p-30};
     for (uint32_t i = 0; i < infinity; i++) {
         double low = format_value(f, (uint16_t)i);
@@ -176,12 +176,13 @@ static void test_load_and_store_all_types(void **state) {
     (void)state;
     for (mezzo_dtype type = MEZZO_F32; type < MEZZO_DTYPE_COUNT; type++) {
         check_store_value(type, 0, 0);
-        check_store_value(type, 200, 200);
+        check_store_value(type, 192, 192);
         if (!mezzo_dtype_is_float(type))
             continue;
         check_store_value(type, -0.0, -0.0);
         check_store_value(type, -1.5, -1.5);
-        check_store_value(type, (double)INFINITY, (double)INFINITY);
+        check_store_value(type, (double)INFINITY,
+                          type == MEZZO_F8_E4M3 ? (double)NAN : (double)INFINITY);
         check_store_value(type, (double)NAN, (double)NAN);
         check_store_value(type, mzi_tiny(type), mzi_tiny(type));
         check_store_value(type, mzi_largest(type), mzi_largest(type));

@@ -59,7 +59,7 @@ static void write_bytes(const void *data, size_t bytes) {
 }
 
 /* As in tests/data/make_golden_safetensors.py: byte i of tensor k is (37 k + 11 i) mod 256. */
-#define GOLDEN_COUNT 10
+#define GOLDEN_COUNT 13
 static uint8_t golden_data[GOLDEN_COUNT][64];
 static mezzo_safetensors_item golden[GOLDEN_COUNT] = {
     {"fc.weight", MEZZO_BF16, {2, {3, 4}}, golden_data[0]},
@@ -72,6 +72,9 @@ static mezzo_safetensors_item golden[GOLDEN_COUNT] = {
     {"odd \"name\" \\ \n\t\x01\x7f/ \u00e9\u20ac\U0001f600", MEZZO_U8, {1, {1}}, golden_data[7]},
     {"B", MEZZO_BF16, {1, {1}}, golden_data[8]},
     {"Z", MEZZO_F32, {1, {1}}, golden_data[9]},
+    {"eight", MEZZO_F8_E4M3, {2, {3, 2}}, golden_data[10]},
+    {"eight 2", MEZZO_F8_E5M2, {1, {7}}, golden_data[11]},
+    {"Eight", MEZZO_F8_E4M3, {1, {1}}, golden_data[12]},
 };
 static void fill_golden(void) {
     for (size_t k = 0; k < GOLDEN_COUNT; k++)
@@ -262,7 +265,7 @@ static const bad_header bad_headers[] = {
     {T("U8 ", "[1]", "[0,1]"), 1, "type \"U8 \""},
     {T("I8", "[1]", "[0,1]"), 1, "type \"I8\""},
     {T("BOOL", "[1]", "[0,1]"), 1, "type \"BOOL\""},
-    {T("F8_E4M3", "[1]", "[0,1]"), 1, "type \"F8_E4M3\""},
+    {T("F8_E8M0", "[1]", "[0,1]"), 1, "type \"F8_E8M0\""},
     {T("I64", "[1]", "[0,8]"), 8, "type \"I64\""},
     {T("float32", "[1]", "[0,4]"), 4, "type \"float32\""},
     {T("\\u001b[31m", "[1]", "[0,1]"), 1, "type \"\\u001b[31m\""},

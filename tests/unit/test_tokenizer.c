@@ -244,7 +244,7 @@ static void test_merging_equals_its_definition(void **state) {
         for (uint32_t i = 0; i < sizeof text; i++) {
             uint32_t r[4];
             mzi_rng4(r, letters, 0, i, 0);
-            text[i] = r[0] % 9 == 0 ? ' ' : (char)('a' + r[1] % letters);
+            text[i] = (char)(r[0] % 9 == 0 ? ' ' : 'a' + (int)(r[1] % letters));
         }
         mezzo_tokenizer *t =
             learn(text, sizeof text, 256 + (letters == 1 ? 8 : 100), MEZZO_PATTERN_GPT2, false);
@@ -374,7 +374,7 @@ static void test_learning_equals_its_definition(void **state) {
             for (int32_t i = 0; i < sizes[w]; i++) {
                 uint32_t q[4];
                 mzi_rng4(q, 4, w, (uint64_t)i, round);
-                char c = i == 0 ? ' ' : (char)('a' + q[0] % (1 + round % 4));
+                char c = (char)(i == 0 ? ' ' : 'a' + (int)(q[0] % (1 + round % 4)));
                 text[bytes++] = c;
                 words[w][i] = c == ' ' ? 220 : c - 33;
             }
