@@ -1,5 +1,5 @@
 #!/bin/bash
-# how far equal runs of examples/kjv-gpt.yaml come apart: the window cut into 1, 2 and 4 micro-batches
+# how far equal runs of examples/kjv-gpt.yaml come apart: the window cut into 2 and 4 micro-batches
 # shellcheck source=scripts/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/setup.sh"
 
@@ -8,7 +8,7 @@ build
 scripts/kjv
 run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
-for parts in 1 2 4; do
+for parts in 2 4; do
     build/mezzo train examples/kjv-gpt.yaml --json --run-dir "$run/$parts" \
         --set train.accumulate=$parts --set data.batch=$((16 / parts)) | tail -1 >"$run/$parts.json"
 done
@@ -19,11 +19,11 @@ torch = json.load(open(sys.argv[2]))
 steps = str(torch["recipe"]["steps"])
 print("# Equal runs of examples/kjv-gpt.yaml, in BF16\n")
 print("One network, one start, one order of the data, 600 steps; only the cut of a step into micro-batches "
-      "differs, and with it the order of sums.\n")
+      "differs, and with it the order of sums.  With one micro-batch: kjv.md.\n")
 print("| micro-batches | bits per byte | loss of the last step |")
 print("|---|---|---|")
 values = []
-for parts in (1, 2, 4):
+for parts in (2, 4):
     r = json.load(open(f"{sys.argv[1]}/{parts}.json"))
     values.append(r["eval_value"])
     print(f'| {parts} of {16 // parts} | {r["eval_value"]:.4f} | {r["loss_last"]:.4f} |')
