@@ -16,7 +16,8 @@ static const char *describe_type(const mezzo_config_key *key, char out[TYPE_BYTE
                  key->choices ? key->choices : "");
         return out;
     case MEZZO_CONFIG_REAL:
-        snprintf(out, TYPE_BYTES, "%g..%.7g", key->min, key->max);
+        snprintf(out, TYPE_BYTES, "%g..%.7g%s%s", key->min, key->max, key->choices ? "|" : "",
+                 key->choices ? key->choices : "");
         return out;
     case MEZZO_CONFIG_BOOL:
         return "true|false";

@@ -57,7 +57,7 @@ static mezzo_status train(mezzo_ctx *ctx, mezzo_scale_mode mode, double *left) {
     mezzo_status status = mezzo_scaler_init(ctx, &scaler, &config);
     for (uint32_t step = 0; status == MEZZO_OK && step < STEPS; step++) {
         mezzo_gradient_norm norm;
-        double scale = (double)scaler.scale, lr = 1e-3 * (STEPS - step) / STEPS;
+        double scale = scaler.scale, lr = 1e-3 * (STEPS - step) / STEPS;
         status =
             mezzo_convert(ctx, w, MEZZO_F16, master, MEZZO_F32, FEATURES, MEZZO_ROUND_NEAREST, 0);
         *left = error_and_gradient(step, w, scale, gradient);
@@ -73,7 +73,7 @@ static mezzo_status train(mezzo_ctx *ctx, mezzo_scale_mode mode, double *left) {
     }
     printf("%s loss scale: %5.1f %% unexplained; %d steps skipped, scale %g\n",
            mode == MEZZO_SCALE_NONE ? "no     " : "dynamic", 100 * *left, STEPS - (int)committed,
-           (double)scaler.scale);
+           scaler.scale);
     return status;
 }
 
@@ -87,7 +87,7 @@ int main(void) {
     }
     mezzo_status status = train(ctx, MEZZO_SCALE_NONE, &without);
     if (status == MEZZO_OK)
-        status = train(ctx, MEZZO_SCALE_DYNAMIC, &with);
+        status = train(ctx, MEZZO_SCALE_PYTORCH, &with);
     if (status != MEZZO_OK)
         fprintf(stderr, "%s\n", mezzo_ctx_error(ctx)->text);
     mezzo_ctx_destroy(ctx);

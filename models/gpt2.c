@@ -118,6 +118,7 @@ static mezzo_status build(mezzo_graph *graph, const mezzo_config *config,
                                  "model.vocab is %lld, and the data has %d tokens: raise it, or "
                                  "leave it 0",
                                  (long long)vocab, shape->classes);
+    mezzo_label_smoothing(graph, (float)mezzo_config_real(config, "train.label_smoothing"));
     network(&m, shape->batch);
     return MEZZO_OK; /* an error on the way is kept by the graph */
 }

@@ -38,6 +38,7 @@ mezzo_status mzi_models_finish(mezzo_graph *graph, const mezzo_config *config, m
             x = mezzo_dropout(graph, name, x, dropout);
     }
     mezzo_value correct, valid;
+    mezzo_label_smoothing(graph, (float)mezzo_config_real(config, "train.label_smoothing"));
     mezzo_value logits = mezzo_linear(graph, "head", x, classes, true);
     mezzo_loss(graph, mezzo_softmax_cross_entropy(graph, logits, labels, &correct, &valid));
     mezzo_output(graph, "correct", correct);

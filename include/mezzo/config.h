@@ -67,8 +67,9 @@ typedef struct mezzo_config_key {
     const char *path;
     mezzo_config_type type;
     const char *initial; /* as YAML */
-    /* "adamw|sgd"; of an integer, the word for 0: "auto"; of a record list, its fields with their
-     * types, and defaults if they may be left out: "match:text lr_scale:real=1". */
+    /* "adamw|sgd"; of an integer, the word for 0, of a real, that for -1: "auto"; of a record list,
+     * its fields with their types, and defaults if they may be left out: "match:text
+     * lr_scale:real=1". */
     const char *choices;
     double min, max; /* of a number, of the items of a list, of the numbers in a record */
     const char *help;

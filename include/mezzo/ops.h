@@ -95,6 +95,12 @@ MEZZO_API mezzo_value mezzo_linear_cross_entropy(mezzo_graph *graph, const char 
                                                  mezzo_value labels, mezzo_value *correct,
                                                  mezzo_value *valid);
 
+/* Smooth the labels of the cross-entropies that follow in the entry TRAIN (others give the plain
+ * loss): their target is 1 - amount on the label and amount / V more on each of the V columns, so
+ * that loss = (1 - amount) (-log p[label]) + amount (mean over all columns of -log p), as in
+ * PyTorch.  `amount` is of [0, 1]; 0 at first. */
+MEZZO_API void mezzo_label_smoothing(mezzo_graph *graph, float amount);
+
 /* Causal attention, y[B,T,H D] of qkv[B,T,(H + 2 G) D]: in each token H = `heads` queries, then
  * G = `kv_heads` keys and as many values, of D elements each; query head h reads key head
  * h / (H/G).  y_i = sum over j <= i of softmax_j(q_i k_j / sqrt(D)) v_j.

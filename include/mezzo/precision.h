@@ -26,34 +26,53 @@ typedef struct mezzo_precision {
 /* Loss scaling.  FP16 gradients of 2^-25 or less round to zero: the loss is multiplied by S before
  * backward and the gradients by 1/S before the update.  S is a power of two, so both are exact. */
 typedef enum mezzo_scale_mode {
-    MEZZO_SCALE_AUTO,   /* dynamic when something computes in FP16, none otherwise */
-    MEZZO_SCALE_NONE,   /* S = 1                                                   */
-    MEZZO_SCALE_STATIC, /* S = init                                                */
-    MEZZO_SCALE_DYNAMIC /* PyTorch's rule, to the letter                           */
+    MEZZO_SCALE_AUTO,     /* PYTORCH when something computes in FP16, NONE otherwise     */
+    MEZZO_SCALE_NONE,     /* S = 1                                                       */
+    MEZZO_SCALE_STATIC,   /* S = init                                                    */
+    MEZZO_SCALE_PYTORCH,  /* the rules of torch.amp.GradScaler,                          */
+    MEZZO_SCALE_MEGATRON, /* of Megatron-LM's DynamicGradScaler,                         */
+    MEZZO_SCALE_DEEPSPEED /* and of ZeRO's DynamicLossScaler in DeepSpeed 0.17.1 and on  */
 } mezzo_scale_mode;
 
-/* 0 in a field means its default. */
+/* 0 in a field means the mode's default.  Each mode reads its own fields:
+ *
+ *                            static   pytorch   megatron   deepspeed
+ *   init                     2^16     2^16      2^32       2^16
+ *   growth, backoff          -        2, 1/2    2, 1/2     -           fixed there: 2, 1/2
+ *   growth_interval          -        2000      1000       1000
+ *   min                      -        -         1          1
+ *   hysteresis               -        -         2          2
+ *   consecutive_hysteresis   -        -         -          false
+ *   skip_at_min              -        -         -          false
+ */
 typedef struct mezzo_scaler_config {
     mezzo_scale_mode mode;
-    float init;              /* 65536; a power of two                                     */
-    float growth;            /* 2: S *= growth after `growth_interval` clean steps in a row */
-    float backoff;           /* 0.5: S *= backoff after a step with Inf or NaN            */
-    int32_t growth_interval; /* 2000 */
+    float init;                  /* first S; a power of two, as all factors and bounds are */
+    float growth;                /* above 1: on S after `growth_interval` clean steps      */
+    float backoff;               /* below 1: on S after an overflow                        */
+    int32_t growth_interval;     /* clean steps */
+    float min;                   /* a backoff stops here; at most init                     */
+    int32_t hysteresis;          /* the overflow that is the first to move S: 1, 2, ...    */
+    bool consecutive_hysteresis; /* a clean step starts that count again; else only growth does */
+    bool skip_at_min; /* an overflow at `min` skips the step as any other; else it is the end */
 } mezzo_scaler_config;
 
 /* Plain data: copy it to save it, assign it to restore it. */
 typedef struct mezzo_scaler {
-    mezzo_scaler_config config; /* defaults filled in */
-    float scale;                /* S of the next step */
-    int32_t growth_tracker;     /* clean steps since S last changed */
+    mezzo_scaler_config config; /* defaults filled in; 0 in what the mode does not read */
+    double scale;               /* S of the next step; FP32's values, but for DEEPSPEED */
+    int32_t growth_tracker;     /* clean steps since S grew or a step was skipped; DEEPSPEED: only
+                                   since a step was skipped */
+    int32_t hysteresis_tracker; /* overflows until S moves, that one included */
 } mezzo_scaler;
 
-/* INVALID_ARGUMENT if a value is outside its range (init and growth powers of two, growth > 1, 0 <
- * backoff < 1, interval > 0); AUTO is taken for DYNAMIC here.  `*out` is untouched on failure. */
+/* INVALID_ARGUMENT if a value is outside its range; AUTO is taken for PYTORCH here.  `*out` is
+ * untouched on failure. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_scaler_init(mezzo_ctx *ctx, mezzo_scaler *out,
                                                           const mezzo_scaler_config *config);
-/* After each step: `found_inf` says that a gradient was Inf or NaN and the step was not applied. */
-MEZZO_API void mezzo_scaler_update(mezzo_scaler *scaler, bool found_inf);
+/* After each step: `found_inf` says that a gradient was Inf or NaN and the step was not applied.
+ * False if the rule gives up, as DEEPSPEED does at `min`: nothing has changed then. */
+MEZZO_API bool mezzo_scaler_update(mezzo_scaler *scaler, bool found_inf);
 
 #ifdef __cplusplus
 }

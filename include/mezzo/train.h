@@ -24,31 +24,44 @@ typedef struct mezzo_param_group {
 /* Parameters of every optimizer; each reads its own.  Values are taken as they are: start from
  * mezzo_optimizer_default. */
 typedef struct mezzo_optimizer_config {
-    const char *kind; /* "adamw", "sgd": the names in optim.def */
+    const char *kind; /* "adamw", "lion", "muon", "sgd": the names in optim.def */
     float lr;
     float weight_decay;
-    float beta1, beta2, eps; /* adamw */
-    float momentum;          /* sgd */
-    bool nesterov;
+    float beta1, beta2; /* adamw, lion */
+    float eps;          /* adamw */
+    float momentum;     /* sgd, muon */
+    bool nesterov;      /* sgd; muon always is */
+    /* muon trains the weights of linear layers that are read once, but for one whose output a
+     * cross-entropy reads; adamw, by its own parameters above, the rest at this times lr. */
+    float other_lr_scale;
     /* Without groups, parameters of rank 1 (norms, biases) get no weight decay. */
     const mezzo_param_group *groups;
     int group_count;
 } mezzo_optimizer_config;
-/* adamw: lr 1e-3, weight_decay 0.01, betas 0.9 and 0.999, eps 1e-8; sgd: momentum 0.9. */
+/* lr 1e-3, weight_decay 0.01; adamw: betas 0.9 and 0.999, eps 1e-8; lion: betas 0.9 and 0.99; sgd:
+ * momentum 0.9; muon: momentum 0.95, other_lr_scale 0.015, beta2 0.95.  lion wants a rate 3 to 10
+ * times below adamw's, and as many times its decay; muon one of some 0.02. */
 MEZZO_API mezzo_optimizer_config mezzo_optimizer_default(const char *kind);
 
 typedef enum mezzo_schedule_kind {
     MEZZO_SCHEDULE_CONSTANT,
-    MEZZO_SCHEDULE_COSINE
+    MEZZO_SCHEDULE_COSINE,
+    MEZZO_SCHEDULE_LINEAR,
+    MEZZO_SCHEDULE_WSD
 } mezzo_schedule_kind;
-/* Rate of step t = 0, 1, ...: lr (t + 1) / warmup while t < warmup; then lr, or the half cosine
- * from lr down to lr_min over the steps that are left: lr_min + (lr - lr_min)(1 + cos(pi (t -
- * warmup) / (steps - warmup))) / 2. */
+/* Rate of step t = 0, 1, ...: lr (t + 1) / warmup while t < warmup; then lr_min + (lr - lr_min) f,
+ *
+ *   constant  f = 1 (and lr_min does not matter)
+ *   linear    f = 1 - x              x = (t - warmup) / (steps - warmup), at most 1
+ *   cosine    f = (1 + cos(pi x)) / 2
+ *   wsd       f = 1 - sqrt(y)        y = (t - (steps - decay)) / decay, of 0 to 1: warm-up, stable,
+ *                                    decay, whose form is that of Hagele and others (2024) */
 typedef struct mezzo_schedule {
     mezzo_schedule_kind kind;
     int64_t warmup;
-    int64_t steps; /* of the whole run; used by cosine */
+    int64_t steps; /* of the whole run; not used by constant */
     float lr_min;
+    int64_t decay; /* wsd; 0: a fifth of `steps`; never longer than what the warm-up leaves */
 } mezzo_schedule;
 MEZZO_API double mezzo_schedule_lr(const mezzo_schedule *schedule, double lr, int64_t step);
 

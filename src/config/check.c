@@ -61,12 +61,13 @@ static mezzo_status check_model(const mezzo_config *config) {
 
 static mezzo_status check_scale(const mezzo_config *config) {
     static const char *const powers[] = {"precision.loss_scale.init", "precision.loss_scale.growth",
-                                         "precision.loss_scale.backoff"};
+                                         "precision.loss_scale.backoff",
+                                         "precision.loss_scale.min"};
     for (size_t i = 0; i < sizeof powers / sizeof powers[0]; i++) {
         int exponent;
         double value = mezzo_config_real(config, powers[i]);
         double below = frexp(value, &exponent); /* value = below 2^exponent, below in [1/2, 1) */
-        if (below != 0.5)
+        if (value >= 0.0 && below != 0.5)       /* negative: auto */
             FAIL_KEY(config, powers[i],
                      "%g is no power of two, so scaling would round; the nearest below is %g",
                      value, ldexp(0.5, exponent));
@@ -80,10 +81,10 @@ static mezzo_status check_training(const mezzo_config *config) {
     double lr_min = mezzo_config_real(config, "schedule.lr_min");
     if (steps == 0 && mezzo_config_int(config, "train.epochs") == 0)
         FAIL_KEY(config, "train.epochs", "0, and train.steps is 0 too: nothing to train");
-    if (is(config, "schedule.kind", "cosine") && lr_min > lr)
+    if (!is(config, "schedule.kind", "constant") && lr_min > lr)
         FAIL_KEY(config, "schedule.lr_min", "%g, above optimizer.lr, which is %g", lr_min, lr);
     if (mezzo_config_bool(config, "optimizer.nesterov") &&
-        mezzo_config_real(config, "optimizer.momentum") <= 0)
+        mezzo_config_real(config, "optimizer.momentum") == 0)
         FAIL_KEY(config, "optimizer.nesterov", "true, and optimizer.momentum is 0");
     return MEZZO_OK;
 }
@@ -136,16 +137,24 @@ static mezzo_status warn_unused(const mezzo_config *config) {
         {"data.vocab", "data.kind", "tokens|random"},
         {"data.validation", "data.kind", "text|tokens|random"},
         {"data.validation_path", "data.kind", "text|tokens"},
-        {"precision.loss_scale.init", "precision.loss_scale.mode", "auto|static|dynamic"},
-        {"precision.loss_scale.growth", "precision.loss_scale.mode", "auto|dynamic"},
-        {"precision.loss_scale.backoff", "precision.loss_scale.mode", "auto|dynamic"},
-        {"precision.loss_scale.interval", "precision.loss_scale.mode", "auto|dynamic"},
-        {"optimizer.beta1", "optimizer.kind", "adamw"},
-        {"optimizer.beta2", "optimizer.kind", "adamw"},
-        {"optimizer.eps", "optimizer.kind", "adamw"},
-        {"optimizer.momentum", "optimizer.kind", "sgd"},
+        {"precision.loss_scale.init", "precision.loss_scale.mode",
+         "auto|static|pytorch|megatron|deepspeed"},
+        {"precision.loss_scale.growth", "precision.loss_scale.mode", "auto|pytorch|megatron"},
+        {"precision.loss_scale.backoff", "precision.loss_scale.mode", "auto|pytorch|megatron"},
+        {"precision.loss_scale.interval", "precision.loss_scale.mode",
+         "auto|pytorch|megatron|deepspeed"},
+        {"precision.loss_scale.min", "precision.loss_scale.mode", "megatron|deepspeed"},
+        {"precision.loss_scale.hysteresis", "precision.loss_scale.mode", "megatron|deepspeed"},
+        {"precision.loss_scale.consecutive_hysteresis", "precision.loss_scale.mode", "deepspeed"},
+        {"precision.loss_scale.stop_at_min", "precision.loss_scale.mode", "deepspeed"},
+        {"optimizer.beta1", "optimizer.kind", "adamw|lion|muon"},
+        {"optimizer.beta2", "optimizer.kind", "adamw|lion|muon"},
+        {"optimizer.eps", "optimizer.kind", "adamw|muon"},
+        {"optimizer.momentum", "optimizer.kind", "muon|sgd"},
         {"optimizer.nesterov", "optimizer.kind", "sgd"},
-        {"schedule.lr_min", "schedule.kind", "cosine"},
+        {"optimizer.other_lr_scale", "optimizer.kind", "muon"},
+        {"schedule.lr_min", "schedule.kind", "linear|cosine|wsd"},
+        {"schedule.decay", "schedule.kind", "wsd"},
     };
     mezzo_config *defaults = NULL;
     MZI_TRY(mezzo_config_create(&defaults, config->ctx));
@@ -166,7 +175,7 @@ static mezzo_status warn_unused(const mezzo_config *config) {
 }
 
 /* Short trials of a long configuration are common, so this is no error. */
-static void warn_warmup(const mezzo_config *config) {
+static void warn_schedule(const mezzo_config *config) {
     long long steps = mezzo_config_int(config, "train.steps");
     long long warmup = mezzo_config_int(config, "schedule.warmup");
     if (steps > 0 && warmup > steps)
@@ -174,6 +183,13 @@ static void warn_warmup(const mezzo_config *config) {
                 "%s: schedule.warmup: %lld steps, of the %lld in train.steps: the learning rate "
                 "only rises",
                 mezzo_config_origin(config, "schedule.warmup"), warmup, steps);
+    long long decay = mezzo_config_int(config, "schedule.decay");
+    if (steps > 0 && is(config, "schedule.kind", "wsd") && decay > steps - warmup)
+        mzi_log(config->ctx, MEZZO_LOG_WARNING,
+                "%s: schedule.decay: %lld steps, and %lld of train.steps are left behind the "
+                "warm-up: the learning rate falls in those",
+                mezzo_config_origin(config, "schedule.decay"), decay,
+                steps > warmup ? steps - warmup : 0);
 }
 
 mezzo_status mezzo_config_check(mezzo_config *config) {
@@ -183,6 +199,6 @@ mezzo_status mezzo_config_check(mezzo_config *config) {
     MZI_TRY(check_training(config));
     MZI_TRY(check_run(config));
     MZI_TRY(warn_unused(config));
-    warn_warmup(config);
+    warn_schedule(config);
     return MEZZO_OK;
 }

@@ -69,7 +69,8 @@ static void describe(const mzi_scalar_rule *rule, char *out, size_t capacity) {
                    choices ? ", or " : "", choices, words);
         return;
     case MEZZO_CONFIG_REAL:
-        mzi_format(out, capacity, "a number from %g to %.9g", rule->min, rule->max);
+        mzi_format(out, capacity, "a number from %g to %.9g%s%.*s", rule->min, rule->max,
+                   choices ? ", or " : "", choices, words);
         return;
     case MEZZO_CONFIG_BOOL:
         mzi_format(out, capacity, "true or false");
@@ -149,6 +150,11 @@ static bool read_integer(const mzi_scalar_rule *rule, const mzi_yaml_node *node,
 }
 
 static bool read_real(const mzi_scalar_rule *rule, const mzi_yaml_node *node, mzi_scalar *value) {
+    mzi_slice word;
+    if (choose(rule, node->text, &word)) {
+        value->real = -1.0; /* below the range of every number that has a word */
+        return true;
+    }
     if (!node->plain || !is_real(node->text))
         return false;
     value->real = mzi_real_parse(node->text);

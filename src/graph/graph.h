@@ -104,13 +104,14 @@ struct mezzo_graph {
     int32_t commit_count, commit_capacity;
     const char *scopes[MZI_SCOPE_MAX];
     int scope_count;
-    mzi_phase phase;    /* of the nodes now added */
-    const char *origin; /* names them after the forward phase: ORIGIN/NAME */
-    int32_t loss;       /* value ids; 0: none */
-    int32_t loss_rows;  /* F32 scalar: the rows that the loss is a mean over */
-    int32_t loss_scale; /* input, F32 scalar: the seed of backward */
-    int32_t position;   /* input, I32 [1]: tokens before this one; DECODE only */
-    int32_t rng;        /* input, I32 [4]: seed, step, sample offset; made by the first dropout */
+    mzi_phase phase;       /* of the nodes now added */
+    const char *origin;    /* names them after the forward phase: ORIGIN/NAME */
+    int32_t loss;          /* value ids; 0: none */
+    float label_smoothing; /* of the cross-entropies to come */
+    int32_t loss_rows;     /* F32 scalar: the rows that the loss is a mean over */
+    int32_t loss_scale;    /* input, F32 scalar: the seed of backward */
+    int32_t position;      /* input, I32 [1]: tokens before this one; DECODE only */
+    int32_t rng; /* input, I32 [4]: seed, step, sample offset; made by the first dropout */
 };
 
 mezzo_status mzi_graph_create(mezzo_graph **out, mezzo_ctx *ctx, mezzo_entry entry);

@@ -64,6 +64,7 @@ typedef union mzk_params {
     } embed;
     struct {
         int64_t M, V, grain;
+        float smoothing;
     } loss;
     struct {
         int64_t B, T, H, G, D; /* G divides H; T is 1 in decoding */
@@ -73,6 +74,7 @@ typedef union mzk_params {
     struct {
         int64_t n;
         float weight_decay, beta1, beta2, eps, momentum, lr_scale;
+        float scale; /* of muon_step */
         int32_t nesterov;
     } optim;
     struct { /* operations registered at run time; see mezzo/op.h */
@@ -155,14 +157,15 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              = first[0] ? weight g : acc + weight g; with first[0] the old acc is not read.
  * choose       [n, in place (y = b)] out y f32; in a, b f32, first i32 [1].  y = first[0] ? a : b.
  * xent_part    [M] out lse [M] f32, part [chunks,3] f32; in logits [M,V], labels i32 [M].  part is
- *              { sum of losses of valid rows, valid rows, correct rows }; loss = lse -
- *              logit[label].  A label < 0 is padding: not counted, its lse still written.
- *              Correct: the label is the first maximum.  Labels are below V (checked when the
- *              batch is made).
+ *              { sum of losses of valid rows, valid rows, correct rows }; with s = p.smoothing,
+ *              loss = lse - (1 - s) logit[label] - s / V (sum of the row's logits).  A label < 0 is
+ *              padding: not counted, its lse still written.  Correct: the label is the first
+ *              maximum.  Labels are below V (checked when the batch is made).
  * xent_total   [1] out loss [1], correct [1], valid [1] f32; in part [parts,3] f32.  loss = sum /
  *              max(valid, 1).
  * xent_bwd     [M, in place] out dlogits [M,V]; in logits, labels, lse, dloss [1], valid [1] f32.
- *              (exp(logit - lse) - [label]) dloss / max(valid, 1); padding rows get 0.
+ *              (exp(logit - lse) - (1 - s) [label] - s / V) dloss / max(valid, 1); padding rows
+ *              get 0.
  * attention    [B H] out y [B,T,H D], lse [B,H,T] f32; in qkv [B,T,(H+2G) D], of y's type: in each
  *              token H queries, then G keys, then G values, of D numbers each.  Query head h reads
  *              key head g = h / (H/G).  s_ij = scale q_i k_j for j <= i; lse_i = log sum_j
@@ -181,6 +184,14 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              lr' = lr lr_scale and g' = g s[1]: w -= lr' weight_decay w; m = beta1 m + (1 -
  *              beta1) g'; v = beta2 v + (1 - beta2) g'^2; w -= lr' (m s[2]) / (sqrt(v s[3]) +
  *              eps).
+ * lion         [n] out w, m; in g, w, m, s as above.  u = sign(beta1 m + (1 - beta1) g'), sign(0)
+ *              = 0; w -= lr' (u + weight_decay w); m = beta2 m + (1 - beta2) g'.
+ * muon_mean    [n] out m (in place of in 1), u f32; in g, m f32, s as above.  m = momentum m + (1 -
+ *              momentum) g'; u = momentum m + (1 - momentum) g'.
+ * muon_unit    [n] out y; in x, part f64 [parts,2] of sumsq_part.  y = x / (sqrt(sum over part, in
+ *              order) + alpha).
+ * muon_step    [n] out w (in place of in 1); in o, w f32, s as above.  w -= lr' (scale o +
+ *              weight_decay w).
  * sgd          [n] out w, m; in g, w, m, s as above.  g' = g s[1] + weight_decay w; m = momentum m
  *              + g' (m starts at 0); w -= lr' (nesterov ? g' + momentum m : m).  With momentum 0,
  *              m is not touched.

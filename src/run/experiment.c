@@ -50,37 +50,71 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     return mezzo_model_create(&e->model, e->ctx, &config, entry);
 }
 
-static mezzo_scaler_config scaler_of(const mezzo_config *c) {
+static mezzo_scale_mode mode_of(const mezzo_config *c) {
+    static const char *const names[] = {
+        [MEZZO_SCALE_AUTO] = "auto",         [MEZZO_SCALE_NONE] = "none",
+        [MEZZO_SCALE_STATIC] = "static",     [MEZZO_SCALE_PYTORCH] = "pytorch",
+        [MEZZO_SCALE_MEGATRON] = "megatron", [MEZZO_SCALE_DEEPSPEED] = "deepspeed"};
     const char *mode = mezzo_config_text(c, "precision.loss_scale.mode");
+    int found = 0;
+    while (strcmp(names[found], mode) != 0) /* the schema lets no other word through */
+        found++;
+    return (mezzo_scale_mode)found;
+}
+
+/* A number, or `automatic` where the configuration says `auto`. */
+static float real_or(const mezzo_config *c, const char *key, float automatic) {
+    double value = mezzo_config_real(c, key);
+    return value < 0.0 ? automatic : (float)value;
+}
+
+static mezzo_scaler_config scaler_of(const mezzo_config *c) {
     return (mezzo_scaler_config){
-        .mode = strcmp(mode, "none") == 0      ? MEZZO_SCALE_NONE
-                : strcmp(mode, "static") == 0  ? MEZZO_SCALE_STATIC
-                : strcmp(mode, "dynamic") == 0 ? MEZZO_SCALE_DYNAMIC
-                                               : MEZZO_SCALE_AUTO,
-        .init = (float)mezzo_config_real(c, "precision.loss_scale.init"),
-        .growth = (float)mezzo_config_real(c, "precision.loss_scale.growth"),
-        .backoff = (float)mezzo_config_real(c, "precision.loss_scale.backoff"),
-        .growth_interval = (int32_t)mezzo_config_int(c, "precision.loss_scale.interval")};
+        .mode = mode_of(c),
+        .init = real_or(c, "precision.loss_scale.init", 0.0f),
+        .growth = real_or(c, "precision.loss_scale.growth", 0.0f),
+        .backoff = real_or(c, "precision.loss_scale.backoff", 0.0f),
+        .growth_interval = (int32_t)mezzo_config_int(c, "precision.loss_scale.interval"),
+        .min = real_or(c, "precision.loss_scale.min", 0.0f),
+        .hysteresis = (int32_t)mezzo_config_int(c, "precision.loss_scale.hysteresis"),
+        .consecutive_hysteresis =
+            mezzo_config_bool(c, "precision.loss_scale.consecutive_hysteresis"),
+        .skip_at_min = !mezzo_config_bool(c, "precision.loss_scale.stop_at_min")};
 }
 
 static mezzo_optimizer_config optimizer_of(const mezzo_config *c, mezzo_param_group *groups) {
     int count = mezzo_config_count(c, "optimizer.groups");
+    const char *kind = mezzo_config_text(c, "optimizer.kind");
+    const mezzo_optimizer_config usual = mezzo_optimizer_default(kind);
     for (int k = 0; k < count; k++)
         groups[k] = (mezzo_param_group){
             mezzo_config_field_text(c, "optimizer.groups", k, "match"),
             (float)mezzo_config_field_real(c, "optimizer.groups", k, "lr_scale"),
             (float)mezzo_config_field_real(c, "optimizer.groups", k, "weight_decay")};
-    return (mezzo_optimizer_config){.kind = mezzo_config_text(c, "optimizer.kind"),
-                                    .lr = (float)mezzo_config_real(c, "optimizer.lr"),
-                                    .weight_decay =
-                                        (float)mezzo_config_real(c, "optimizer.weight_decay"),
-                                    .beta1 = (float)mezzo_config_real(c, "optimizer.beta1"),
-                                    .beta2 = (float)mezzo_config_real(c, "optimizer.beta2"),
-                                    .eps = (float)mezzo_config_real(c, "optimizer.eps"),
-                                    .momentum = (float)mezzo_config_real(c, "optimizer.momentum"),
-                                    .nesterov = mezzo_config_bool(c, "optimizer.nesterov"),
-                                    .groups = groups,
-                                    .group_count = count};
+    return (mezzo_optimizer_config){
+        .kind = kind,
+        .lr = (float)mezzo_config_real(c, "optimizer.lr"),
+        .weight_decay = (float)mezzo_config_real(c, "optimizer.weight_decay"),
+        .beta1 = (float)mezzo_config_real(c, "optimizer.beta1"),
+        .beta2 = real_or(c, "optimizer.beta2", usual.beta2),
+        .eps = (float)mezzo_config_real(c, "optimizer.eps"),
+        .momentum = real_or(c, "optimizer.momentum", usual.momentum),
+        .nesterov = mezzo_config_bool(c, "optimizer.nesterov"),
+        .other_lr_scale = (float)mezzo_config_real(c, "optimizer.other_lr_scale"),
+        .groups = groups,
+        .group_count = count};
+}
+
+static mezzo_schedule schedule_of(const mezzo_config *c, int64_t steps) {
+    const char *kind = mezzo_config_text(c, "schedule.kind");
+    return (mezzo_schedule){.kind = strcmp(kind, "cosine") == 0   ? MEZZO_SCHEDULE_COSINE
+                                    : strcmp(kind, "linear") == 0 ? MEZZO_SCHEDULE_LINEAR
+                                    : strcmp(kind, "wsd") == 0    ? MEZZO_SCHEDULE_WSD
+                                                                  : MEZZO_SCHEDULE_CONSTANT,
+                            .warmup = mezzo_config_int(c, "schedule.warmup"),
+                            .steps = steps,
+                            .lr_min = (float)mezzo_config_real(c, "schedule.lr_min"),
+                            .decay = mezzo_config_int(c, "schedule.decay")};
 }
 
 static mezzo_status make_trainer(mzi_experiment *e) {
@@ -93,16 +127,12 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     e->steps = mezzo_config_int(c, "train.steps");
     if (e->steps == 0)
         e->steps = (samples + e->data.step_batch - 1) / e->data.step_batch;
-    bool cosine = strcmp(mezzo_config_text(c, "schedule.kind"), "cosine") == 0;
-    const mezzo_trainer_config config = {
-        .optimizer = optimizer_of(c, groups),
-        .scaler = scaler_of(c),
-        .clip = (float)mezzo_config_real(c, "train.clip"),
-        .accumulate = (int32_t)mezzo_config_int(c, "train.accumulate"),
-        .schedule = {.kind = cosine ? MEZZO_SCHEDULE_COSINE : MEZZO_SCHEDULE_CONSTANT,
-                     .warmup = mezzo_config_int(c, "schedule.warmup"),
-                     .steps = e->steps,
-                     .lr_min = (float)mezzo_config_real(c, "schedule.lr_min")}};
+    const mezzo_trainer_config config = {.optimizer = optimizer_of(c, groups),
+                                         .scaler = scaler_of(c),
+                                         .clip = (float)mezzo_config_real(c, "train.clip"),
+                                         .accumulate =
+                                             (int32_t)mezzo_config_int(c, "train.accumulate"),
+                                         .schedule = schedule_of(c, e->steps)};
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }
 

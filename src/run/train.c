@@ -10,7 +10,7 @@
 #include "observe/run_dir.h"
 #include "run/runner.h"
 
-/* The dynamic scale falls from 2^16 to 2^-48 in as many: no gradient can still overflow there. */
+/* PyTorch's scale falls from 2^16 to 2^-48 in as many: no gradient can still overflow there. */
 enum {
     SKIPS_MAX = 64
 };
@@ -106,7 +106,7 @@ static mezzo_status note_skip(training *t, const mezzo_step_result *r) {
 }
 
 static mezzo_status note_scale(training *t, const mezzo_step_result *r) {
-    double scale = (double)mezzo_trainer_get_state(t->e.trainer).scaler.scale;
+    double scale = mezzo_trainer_get_state(t->e.trainer).scaler.scale;
     if (scale == (double)r->loss_scale)
         return MEZZO_OK;
     const mzi_field fields[] = {{"from", NULL, (double)r->loss_scale}, {"to", NULL, scale}};
@@ -220,7 +220,7 @@ static mezzo_status finish(training *t, const char *how) {
     }
     mezzo_trainer_state state = mezzo_trainer_get_state(t->e.trainer);
     s->steps = state.step;
-    s->loss_scale_last = state.scaler.scale;
+    s->loss_scale_last = (float)state.scaler.scale;
     s->train_s = (double)t->train_ns * 1e-9;
     s->samples_per_s =
         t->train_ns > 0 ? (double)(t->attempts * t->e.data.step_batch) / s->train_s : 0.0;

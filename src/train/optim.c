@@ -46,17 +46,33 @@ mezzo_status mzi_optim_lower(const mezzo_op_use *use, mzi_lowering *lowering, mz
     return MEZZO_OK;
 }
 
+mezzo_status mzi_optim_betas(mezzo_ctx *ctx, const char *name, const mezzo_optimizer_config *config,
+                             mezzo_attrs *out) {
+    if (!(config->beta1 >= 0.0f && config->beta1 < 1.0f) ||
+        !(config->beta2 >= 0.0f && config->beta2 < 1.0f))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "%s: betas %g and %g are not in [0, 1)", name,
+                 (double)config->beta1, (double)config->beta2);
+    out->f[MZI_OPTIM_BETA1] = (double)config->beta1;
+    out->f[MZI_OPTIM_BETA2] = (double)config->beta2;
+    return MEZZO_OK;
+}
+
 /* About a dozen operations an element, whichever optimizer. */
 double mzi_optim_flops(const mezzo_op_use *use) {
     return 12.0 * (double)mezzo_shape_count(use->in[1].shape);
 }
 
 mezzo_optimizer_config mezzo_optimizer_default(const char *kind) {
-    return (mezzo_optimizer_config){.kind = kind,
-                                    .lr = 1e-3f,
-                                    .weight_decay = 0.01f,
-                                    .beta1 = 0.9f,
-                                    .beta2 = 0.999f,
-                                    .eps = 1e-8f,
-                                    .momentum = 0.9f};
+    mezzo_optimizer_config config = {.kind = kind,
+                                     .lr = 1e-3f,
+                                     .weight_decay = 0.01f,
+                                     .beta1 = 0.9f,
+                                     .beta2 = 0.999f,
+                                     .eps = 1e-8f,
+                                     .momentum = 0.9f,
+                                     .other_lr_scale = 0.015f};
+    const mzi_optim_def *optim = mzi_optim_find(kind);
+    if (optim && optim->defaults)
+        optim->defaults(&config);
+    return config;
 }

@@ -28,6 +28,11 @@ typedef struct mzi_optim_def {
     /* Fill in attrs.f but for weight decay and rate scale; attrs.i is the optimizer's own.
      * INVALID_ARGUMENT names a value outside its range. */
     mezzo_status (*attrs)(mezzo_ctx *ctx, const mezzo_optimizer_config *config, mezzo_attrs *out);
+    /* True if it trains this parameter; `otherwise` trains the others.  Null: it trains all. */
+    bool (*applies)(const mezzo_graph *graph, int32_t param);
+    const struct mzi_optim_def *otherwise;
+    /* Change the values whose default is this optimizer's own; null: none is. */
+    void (*defaults)(mezzo_optimizer_config *config);
 } mzi_optim_def;
 
 /* Null if there is none of this name. */
@@ -37,6 +42,9 @@ int mzi_optim_slot_count(const mzi_optim_def *optim);
 mezzo_status mzi_optim_lower(const mezzo_op_use *use, mzi_lowering *lowering, mzk_family family);
 /* The parameters of that call. */
 mzk_params mzi_optim_params(const mezzo_attrs *attrs, int64_t n);
+/* Both betas, checked, to `out`. */
+mezzo_status mzi_optim_betas(mezzo_ctx *ctx, const char *name, const mezzo_optimizer_config *config,
+                             mezzo_attrs *out);
 double mzi_optim_flops(const mezzo_op_use *use);
 
 #define OPTIM(name) extern const mzi_optim_def mzi_optim_##name;

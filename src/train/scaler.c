@@ -1,49 +1,97 @@
-/* Dynamic loss scaling by PyTorch's rule (torch/amp/grad_scaler.py, _amp_update_scale_):
- *
- *   an Inf or NaN: S *= backoff, tracker = 0
- *   a clean step: tracker + 1; when it equals the interval: S *= growth if that is finite, tracker
- * = 0
- *
- * The comparison is for equality there, so it is here: a tracker beyond the interval never grows S
- * again until the next overflow. */
+/* The modes of loss scaling: their defaults, and which values they take. */
 #include <math.h>
 
 #include "base/ctx.h"
 #include "train/scaler.h"
+
+/* 0: the mode does not read it. */
+static const mezzo_scaler_config defaults[] = {
+    [MEZZO_SCALE_NONE] = {.init = 0.0f},
+    [MEZZO_SCALE_STATIC] = {.init = 0x1p16f},
+    [MEZZO_SCALE_PYTORCH] = {.init = 0x1p16f,
+                             .growth = 2.0f,
+                             .backoff = 0.5f,
+                             .growth_interval = 2000},
+    [MEZZO_SCALE_MEGATRON] = {.init = 0x1p32f,
+                              .growth = 2.0f,
+                              .backoff = 0.5f,
+                              .growth_interval = 1000,
+                              .min = 1.0f,
+                              .hysteresis = 2},
+    [MEZZO_SCALE_DEEPSPEED] = {.init = 0x1p16f,
+                               .growth_interval = 1000,
+                               .min = 1.0f,
+                               .hysteresis = 2},
+};
 
 static bool is_power_of_two(float x) {
     int exponent;
     return x > 0.0f && isfinite(x) && frexpf(x, &exponent) == 0.5f;
 }
 
-static float or_default(float value, float initial) {
-    return value == 0.0f ? initial : value;
+static float real_or(float value, float initial) {
+    return value == 0.0f || initial == 0.0f ? initial : value;
+}
+
+static int32_t count_or(int32_t value, int32_t initial) {
+    return value == 0 || initial == 0 ? initial : value;
+}
+
+static mezzo_scaler_config fill_in(const mezzo_scaler_config *config, mezzo_scale_mode mode) {
+    const mezzo_scaler_config *initial = &defaults[mode];
+    bool deepspeed = mode == MEZZO_SCALE_DEEPSPEED;
+    return (mezzo_scaler_config){
+        .mode = mode,
+        .init = real_or(config->init, initial->init),
+        .growth = real_or(config->growth, initial->growth),
+        .backoff = real_or(config->backoff, initial->backoff),
+        .growth_interval = count_or(config->growth_interval, initial->growth_interval),
+        .min = real_or(config->min, initial->min),
+        .hysteresis = count_or(config->hysteresis, initial->hysteresis),
+        .consecutive_hysteresis = deepspeed && config->consecutive_hysteresis,
+        .skip_at_min = deepspeed && config->skip_at_min};
+}
+
+static mezzo_status check(mezzo_ctx *ctx, const mezzo_scaler_config *c,
+                          const mezzo_scaler_config *initial) {
+    if (initial->init != 0.0f && !is_power_of_two(c->init))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "loss scale %g is not a power of two: scaling would round", (double)c->init);
+    if (initial->growth != 0.0f && (!is_power_of_two(c->growth) || c->growth <= 1.0f ||
+                                    !is_power_of_two(c->backoff) || c->backoff >= 1.0f))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "loss scale growth %g and backoff %g: powers of two above and below 1, or scaling "
+                 "would round",
+                 (double)c->growth, (double)c->backoff);
+    if (initial->growth_interval && c->growth_interval < 1)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale interval %d: at least 1 step",
+                 c->growth_interval);
+    if (initial->min != 0.0f && (!is_power_of_two(c->min) || c->min > c->init))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "loss scale min %g: a power of two, or scaling would round, and at most init, "
+                 "which is %g",
+                 (double)c->min, (double)c->init);
+    if (initial->hysteresis && c->hysteresis < 1)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale hysteresis %d: at least 1 overflow",
+                 c->hysteresis);
+    return MEZZO_OK;
 }
 
 mezzo_status mezzo_scaler_init(mezzo_ctx *ctx, mezzo_scaler *out,
                                const mezzo_scaler_config *config) {
-    mezzo_scaler_config c = *config;
+    mezzo_scale_mode mode = config->mode == MEZZO_SCALE_AUTO ? MEZZO_SCALE_PYTORCH : config->mode;
     mzi_error_clear(ctx);
-    c.mode = c.mode == MEZZO_SCALE_AUTO ? MEZZO_SCALE_DYNAMIC : c.mode;
-    c.init = or_default(c.init, 65536.0f);
-    c.growth = or_default(c.growth, 2.0f);
-    c.backoff = or_default(c.backoff, 0.5f);
-    c.growth_interval = c.growth_interval ? c.growth_interval : 2000;
-    if (!is_power_of_two(c.init))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
-                 "loss scale %g is not a power of two: scaling would round", (double)c.init);
-    if (!is_power_of_two(c.growth) || c.growth <= 1.0f || !is_power_of_two(c.backoff) ||
-        c.backoff >= 1.0f)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
-                 "loss scale growth %g and backoff %g: powers of two above and below 1",
-                 (double)c.growth, (double)c.backoff);
-    if (c.growth_interval < 1)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale interval %d: at least 1 step",
-                 c.growth_interval);
-    *out = (mezzo_scaler){.config = c, .scale = c.mode == MEZZO_SCALE_NONE ? 1.0f : c.init};
+    if ((size_t)mode >= sizeof defaults / sizeof defaults[0])
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale mode %d is none of mezzo_scale_mode",
+                 (int)mode);
+    mezzo_scaler_config c = fill_in(config, mode);
+    MZI_TRY(check(ctx, &c, &defaults[mode]));
+    *out = (mezzo_scaler){.config = c,
+                          .scale = mode == MEZZO_SCALE_NONE ? 1.0 : (double)c.init,
+                          .hysteresis_tracker = c.hysteresis};
     return MEZZO_OK;
 }
 
-void mezzo_scaler_update(mezzo_scaler *scaler, bool found_inf) {
-    mzi_scaler_step(scaler, found_inf);
+bool mezzo_scaler_update(mezzo_scaler *scaler, bool found_inf) {
+    return mzi_scaler_step(scaler, found_inf);
 }

@@ -46,11 +46,12 @@ static void recipe_of(const mezzo_trainer *t, char *out, size_t capacity) {
     mzi_format(
         out, capacity,
         "accumulate %d; optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
-        "scale %d %a %a %a %d; schedule %d warmup %lld steps %lld min %a",
+        "scale %d %a %a %a %d %a %d %d %d; schedule %d warmup %lld steps %lld min %a decay %lld",
         t->config.accumulate, o->kind, (double)o->lr, (double)o->weight_decay, (double)o->beta1,
         (double)o->beta2, (double)o->eps, (double)o->momentum, o->nesterov, (double)t->config.clip,
         (int)s->mode, (double)s->init, (double)s->growth, (double)s->backoff, s->growth_interval,
-        (int)c->kind, (long long)c->warmup, (long long)c->steps, (double)c->lr_min);
+        (double)s->min, s->hysteresis, s->consecutive_hysteresis, s->skip_at_min, (int)c->kind,
+        (long long)c->warmup, (long long)c->steps, (double)c->lr_min, (long long)c->decay);
 }
 
 static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *config) {
@@ -60,12 +61,16 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
     if (!(config->optimizer.lr >= 0.0f && isfinite(config->optimizer.lr)))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "learning rate %g: finite and not negative",
                  (double)config->optimizer.lr);
+    if (!(config->optimizer.other_lr_scale >= 0.0f && isfinite(config->optimizer.other_lr_scale)))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "other_lr_scale %g: finite and not negative",
+                 (double)config->optimizer.other_lr_scale);
     if (config->accumulate < 0 || config->accumulate > ACCUMULATE_MAX)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "accumulate %d: 1 to %d micro-batches",
                  config->accumulate, (int)ACCUMULATE_MAX);
-    if (config->schedule.warmup < 0 || config->schedule.steps < 0)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "schedule: warmup %lld of %lld steps",
-                 (long long)config->schedule.warmup, (long long)config->schedule.steps);
+    const mezzo_schedule *s = &config->schedule;
+    if (s->warmup < 0 || s->steps < 0 || s->decay < 0)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "schedule: warmup %lld and decay %lld of %lld steps",
+                 (long long)s->warmup, (long long)s->decay, (long long)s->steps);
     return MEZZO_OK;
 }
 
@@ -104,10 +109,10 @@ static mezzo_status create(mezzo_trainer *t) {
     MZI_TRY(check_config(ctx, &t->config));
     t->optim = mzi_optim_find(t->config.optimizer.kind);
     if (!t->optim)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw or sgd",
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw, lion, muon or sgd",
                  t->config.optimizer.kind ? t->config.optimizer.kind : "(null)");
     if (scaler.mode == MEZZO_SCALE_AUTO)
-        scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_DYNAMIC : MEZZO_SCALE_NONE;
+        scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_PYTORCH : MEZZO_SCALE_NONE;
     MZI_TRY(mezzo_scaler_init(ctx, &t->state.scaler, &scaler));
     return plan(t);
 }
@@ -206,9 +211,10 @@ static mezzo_status run_micro_batch(mezzo_trainer *t, const mezzo_binding *input
     const mezzo_graph *graph = graph_of(t);
     const mzi_window *window = &t->update.window;
     const float one = 1.0f;
+    const float scale = (float)t->state.scaler.scale; /* from 2^128 on infinite: an overflow */
     const int32_t first = k == 0;
     MZI_TRY(mzi_model_bind(t->model, MEZZO_ENTRY_TRAIN, inputs, count, k, t->config.accumulate));
-    MZI_TRY(give(t, graph->loss_scale, &t->state.scaler.scale, sizeof t->state.scaler.scale));
+    MZI_TRY(give(t, graph->loss_scale, &scale, sizeof scale));
     MZI_TRY(give(t, window->first, &first, sizeof first));
     MZI_TRY(give(t, window->one, &one, sizeof one));
     /* A try's own number and the sample in its window: neither workers nor the cut into
@@ -258,6 +264,16 @@ static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
     return MEZZO_OK;
 }
 
+static mezzo_status fail_at_min(const mezzo_trainer *t, const mezzo_step_result *r) {
+    MZI_FAIL(t->model->ctx, MEZZO_NUMERICS,
+             "loss scale %g is the smallest that its rule allows, and the step still has %s%s "
+             "(loss %g): look for NaN in the data, lower the learning rate or the smallest scale, "
+             "or compute in bf16 or f32",
+             (double)r->loss_scale,
+             r->where ? "Inf or NaN in " : "Inf or NaN, or a norm beyond 2^60",
+             r->where ? r->where : "", r->loss);
+}
+
 static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r) {
     mzi_metrics *m = &t->model->ctx->metrics;
     mzi_metric_set(m, MZI_METRIC_step, (double)r->step);
@@ -274,7 +290,7 @@ static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r) {
 mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, int count,
                                 mezzo_step_result *result) {
     mzi_error_clear(t->model->ctx);
-    mezzo_step_result r = {.loss_scale = t->state.scaler.scale,
+    mezzo_step_result r = {.loss_scale = (float)t->state.scaler.scale,
                            .lr = mezzo_schedule_lr(&t->config.schedule,
                                                    (double)t->config.optimizer.lr, t->state.step)};
     MZI_TRY(run_window(t, inputs, count, &r));
@@ -282,7 +298,8 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
     judge(&r);
     if (!r.skipped)
         MZI_TRY(write_update(t, &r));
-    mzi_scaler_step(&t->state.scaler, r.skipped);
+    if (!mzi_scaler_step(&t->state.scaler, r.skipped))
+        return fail_at_min(t, &r);
     t->state.attempt++;
     if (r.skipped)
         t->ledger[t->state.skipped++ % MEZZO_LEDGER_MAX] =

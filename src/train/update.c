@@ -91,6 +91,8 @@ static mezzo_status add_optimizer(mezzo_graph *graph, const mzi_optim_def *optim
                                   const mezzo_optimizer_config *config, int32_t scalars,
                                   const mzi_grad *grad) {
     mezzo_attrs attrs = {0};
+    bool is_other = optim->applies && !optim->applies(graph, grad->param);
+    optim = is_other ? optim->otherwise : optim;
     MZI_TRY(optim->attrs(graph->ctx, config, &attrs));
     const mzi_value param = graph->values[grad->param];
     int32_t in[MEZZO_OP_IN_MAX] = {grad->grad, grad->param};
@@ -104,6 +106,8 @@ static mezzo_status add_optimizer(mezzo_graph *graph, const mzi_optim_def *optim
     }
     in[count++] = scalars;
     group_of(config, &param, &attrs);
+    if (is_other)
+        attrs.f[MZI_OPTIM_LR_SCALE] *= (double)config->other_lr_scale;
     return add_write(graph, &optim->update, param.name, in, count, &attrs);
 }
 

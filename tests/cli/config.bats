@@ -23,7 +23,7 @@ refused() {
 @test "a wrong value: what was expected, and what was found" {
     refused 'train: {steps: many}\n' '1:16: train.steps: expected an integer from 0 to 1000000000, got "many"'
     refused 'data: {batch: 0}\n' '1:15: data.batch: expected an integer from 1 to'
-    refused 'optimizer: {kind: adam}\n' '1:19: optimizer.kind: expected one of adamw|sgd, got "adam"; did you mean "adamw"?'
+    refused 'optimizer: {kind: adam}\n' '1:19: optimizer.kind: expected one of adamw|lion|muon|sgd, got "adam"; did you mean "adamw"?'
     refused 'precision: {strict: yes}\n' '1:21: precision.strict: expected true or false'
     refused 'model: {hidden: {a: 5}}\n' '1:17: model.hidden: expected a list'
 }

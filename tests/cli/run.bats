@@ -46,6 +46,16 @@ is_json() { python3 -c 'import json, sys; json.loads(sys.argv[1])' "$1"; }
     [[ "$stderr" == *"$PWD/nowhere"* ]]
 }
 
+@test "train: where DeepSpeed's rule ends is exit 5, and names the scale" {
+    need_data
+    scale='precision.loss_scale={mode: deepspeed, init: 1099511627776, min: 1099511627776, hysteresis: 1}'
+    run -5 "$MEZZO" train "${small[@]}" --steps 4 --run-dir out --precision f16 --set "$scale"
+    [[ "$output" == *"loss scale 1.09951e+12 is the smallest that its rule allows"* ]]
+    run -0 "$MEZZO" train "${small[@]}" --steps 4 --run-dir out --overwrite --precision f16 \
+        --set 'precision.loss_scale={mode: deepspeed, init: 1099511627776, hysteresis: 1}'
+    grep -q '"kind":"skip"' out/events.jsonl
+}
+
 @test "train: an unwritable run directory is exit 1" {
     need_data
     touch file

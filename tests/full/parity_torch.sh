@@ -1,5 +1,5 @@
 #!/bin/bash
-# the quickstart's network and a small GPT-2 in PyTorch again: do its figures hold, and mezzo's beside them?
+# the quickstart's network, a small GPT-2 and the loss scaler in PyTorch again: do its figures hold, and mezzo's beside them?
 # shellcheck source=scripts/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/setup.sh"
 
@@ -21,4 +21,5 @@ compare() {
     printf '# Networks against PyTorch: same weights, same data\n'
     compare 'The network of examples/fashion-cnn.yaml' cnn_torch train_parity
     compare 'A small GPT-2' gpt2_torch train_parity_gpt2
+    compare 'Loss scalers' scaler_peers unit_scaler
 } | tee tests/full/results/parity_torch.md

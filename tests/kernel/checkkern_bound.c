@@ -189,26 +189,39 @@ static double lse_error(const ck_case *c, int64_t row, double *lse) {
     return 1.001 * (wrong / sum + mzi_gamma(V, u)) + (double)V * 0x1p-148;
 }
 
+/* What smoothing adds to the magnitudes of a row's loss. */
+static double smoothed(const ck_case *c, int64_t row) {
+    int64_t V = c->p.loss.V;
+    double sum = 0;
+    if (c->p.loss.smoothing > 0)
+        for (int64_t v = 0; v < V; v++)
+            sum += fabs(ck_in(c, 0, row * V + v));
+    return 2 * sum;
+}
+
 void ck_bound_xent_part(const ck_case *c, double *error[MZK_OUT_MAX]) {
     int64_t grain = c->p.loss.grain;
     memset(error[1], 0, (size_t)c->out[1].count * sizeof(double)); /* the counts are exact */
     for (int64_t row = c->begin; row < c->end; row++) {
         double lse;
         error[0][row] = lse_error(c, row, &lse);
-        if (ck_in(c, 1, row) >= 0) /* FP64 sum over the chunk */
-            error[1][row / grain * 3] += error[0][row] + fabs(lse) * mzi_gamma(grain, 0x1p-53);
+        if (ck_in(c, 1, row) >= 0) /* FP64 sums over the row and the chunk */
+            error[1][row / grain * 3] +=
+                error[0][row] +
+                (fabs(lse) + smoothed(c, row)) * mzi_gamma(grain + c->p.loss.V, 0x1p-53);
     }
 }
 
-/* (exp(d) - [label]) factor, d = logit - lse: exp(d) (|d| + 4) u, then two roundings and that of
- * the factor. */
+/* (exp(d) - target) factor, d = logit - lse: exp(d) (|d| + 4) u, then two roundings, that of the
+ * factor and, with smoothing, that of the target. */
 void ck_bound_xent_bwd(const ck_case *c, double *error[MZK_OUT_MAX]) {
     int64_t V = c->p.loss.V;
     double factor = fabs(ck_in(c, 3, 0)) / fmax(ck_in(c, 4, 0), 1);
+    int roundings = c->p.loss.smoothing > 0 ? 4 : 3;
     for (int64_t i = c->begin * V; i < c->end * V; i++) {
         double d = ck_in(c, 0, i) - ck_in(c, 2, i / V), p = exp(d);
         double in_p = p > 0 ? p * (fabs(d) + 4) * u + 0x1p-149 : 0x1p-149;
-        error[0][i] = factor * (1.001 * in_p + 3 * (p + 1) * u) + (p + 1) * 0x1p-150;
+        error[0][i] = factor * (1.001 * in_p + roundings * (p + 1) * u) + (p + 1) * 0x1p-150;
     }
 }
 
@@ -237,5 +250,20 @@ void ck_bound_adamw(const ck_case *c, double *error[MZK_OUT_MAX]) {
             error[0][i] += update;
         error[1][i] = in_m;
         error[2][i] = in_v;
+    }
+}
+
+/* The averages as AdamW's m.  Where the first is within its own error of 0, its sign may be any; w
+ * (1 - decay) - step has two roundings, and one of each constant. */
+void ck_bound_lion(const ck_case *c, double *error[MZK_OUT_MAX]) {
+    double beta1 = (double)c->p.optim.beta1, beta2 = (double)c->p.optim.beta2;
+    double lr = fabs(ck_in(c, 3, 0)) * (double)c->p.optim.lr_scale;
+    double decay = lr * (double)c->p.optim.weight_decay;
+    for (int64_t i = c->begin; i < c->end; i++) {
+        double g = ck_in(c, 0, i) * ck_in(c, 3, 1), w = fabs(ck_in(c, 1, i)), m = ck_in(c, 2, i);
+        double u1 = beta1 * m, u2 = (1 - beta1) * g;
+        bool any_sign = fabs(u1 + u2) <= mzi_gamma(5, u) * (fabs(u1) + fabs(u2)) + 0x1p-146;
+        error[0][i] = mzi_gamma(4, u) * (w * (1 + decay) + lr) + (any_sign ? 2 * lr : 0);
+        error[1][i] = mzi_gamma(5, u) * (fabs(beta2 * m) + fabs((1 - beta2) * g)) + 0x1p-146;
     }
 }

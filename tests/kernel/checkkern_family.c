@@ -240,6 +240,7 @@ static void shape_xent(ck_case *c, int k) {
     rows_of(c, k, &M, &V);
     c->p.loss.M = M;
     c->p.loss.V = V;
+    c->p.loss.smoothing = k % 3 == 2 ? 0.1f : 0;
     c->cut = c->p.loss.grain = k == CK_BENCH_SHAPE ? 4096 : 50;
     c->end = M;
     c->in[0].count = M * V;
@@ -269,13 +270,20 @@ static void shape_optim(ck_case *c, int k) {
     bool exact = c->fill == CK_EXACT;
     c->p.optim.n = c->end;
     c->p.optim.weight_decay = exact ? 0.5f : 0.1f;
-    c->p.optim.beta1 = 0.9f;
-    c->p.optim.beta2 = 0.95f;
+    c->p.optim.beta1 = exact ? 0.5f : 0.9f;
+    c->p.optim.beta2 = exact ? 0.75f : 0.95f;
     c->p.optim.eps = 1e-8f;
     c->p.optim.momentum = k % 3 == 2 ? 0 : exact ? 0.5f : 0.9f;
     c->p.optim.lr_scale = exact ? 0.5f : 0.8f;
     c->p.optim.nesterov = k % 3 == 1;
+    c->p.optim.scale = exact ? 2 : 1.7f;
     c->in[c->ins - 1].count = 8;
+}
+
+static void shape_muon_unit(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->p.e.parts = k == CK_BENCH_SHAPE ? 16 : k % 7 + 1;
+    c->in[1].count = 2 * c->p.e.parts;
 }
 
 /* M N K, transpose a, transpose b */
@@ -443,6 +451,14 @@ static const ck_family families[] = {
      ck_shape_decode, NULL, ck_bound_attention_decode},
     {MZK_adamw, "fff", "xffff", "vvvqs", "+++++", "11111", "123", false, FLAT_SHAPES, shape_optim,
      NULL, ck_bound_adamw},
+    {MZK_lion, "ff", "xfff", "vvvs", "++++", "1111", "12", true, FLAT_SHAPES, shape_optim, NULL,
+     ck_bound_lion},
+    {MZK_muon_mean, "ff", "xff", "vvs", "+++", "111", "1-", true, FLAT_SHAPES, shape_optim, few,
+     NULL},
+    {MZK_muon_unit, "x", "xd", "vq", "++", "11", "-", false, FLAT_SHAPES, shape_muon_unit, two,
+     NULL},
+    {MZK_muon_step, "f", "fff", "vvs", "+++", "111", "1", true, FLAT_SHAPES, shape_optim, few,
+     NULL},
     {MZK_sgd, "ff", "xfff", "vvvs", "++++", "1101", "12", true, FLAT_SHAPES, shape_optim, few,
      NULL},
     {MZK_matmul, "x", "xxf", "vvv", "+++", "111", "-", true, MATMUL_SHAPES, shape_matmul, of_matmul,

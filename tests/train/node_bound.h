@@ -266,9 +266,11 @@ static inline void node_bound_xent(node_values *n) {
     int64_t M = node_dims(n, 0)[0], V = node_dims(n, 0)[1];
     double total = 0, valid = fmax(n->exact[3][0], 1);
     for (int64_t m = 0; m < M; m++) {
-        double max = -HUGE_VAL, sum = 0, wrong = 0;
-        for (int64_t v = 0; v < V; v++)
+        double max = -HUGE_VAL, far = 0, sum = 0, wrong = 0;
+        for (int64_t v = 0; v < V; v++) {
             max = fmax(max, node_in(n, 0, m * V + v));
+            far = fmax(far, fabs(node_in(n, 0, m * V + v)));
+        }
         for (int64_t v = 0; v < V; v++) {
             double d = node_in(n, 0, m * V + v) - max;
             sum += exp(d);
@@ -276,21 +278,21 @@ static inline void node_bound_xent(node_values *n) {
         }
         n->error[1][m] = 1.001 * (wrong / sum + mzi_gamma(V, node_u)) + 0x1p-140;
         if (((const int32_t *)n->in[1])[m] >= 0)
-            total += n->error[1][m] + 0x1p-40 * fabs(n->exact[1][m]);
+            total += n->error[1][m] + 0x1p-40 * (fabs(n->exact[1][m]) + far);
     }
     n->error[0][0] = total / valid + 3 * node_u * fabs(n->exact[0][0]);
     n->error[2][0] = n->error[3][0] = 0;
 }
 
-/* (exp(d) - [label]) factor, d = logit - lse: exp(d) (|d| + 4) u, then two roundings and that of
- * the factor. */
+/* (exp(d) - target) factor, d = logit - lse: exp(d) (|d| + 4) u, then two roundings, that of the
+ * factor and that of the target. */
 static inline void node_bound_xent_bwd(node_values *n) {
     int64_t M = node_dims(n, 0)[0], V = node_dims(n, 0)[1];
     double factor = fabs(node_in(n, 3, 0)) / fmax(node_in(n, 4, 0), 1);
     for (int64_t i = 0; i < M * V; i++) {
         double d = node_in(n, 0, i) - node_in(n, 2, i / V), p = exp(d);
         n->error[0][i] =
-            factor * (1.001 * p * (fabs(d) + 4) * node_u + 3 * (p + 1) * node_u) + 0x1p-140;
+            factor * (1.001 * p * (fabs(d) + 4) * node_u + 4 * (p + 1) * node_u) + 0x1p-140;
     }
 }
 

@@ -2,7 +2,7 @@
  *
  *   logit l = x . w: gamma_(K+1) sum |x||w|, and its rounding to the storage type T       delta
  *   lse moves by at most the largest delta of its row, beside what cross-entropy adds itself
- *   dlogit = (p - [label]) f, p = exp(l - lse): p (e^delta - 1), then as cross-entropy's, and a
+ *   dlogit = (p - target) f, p = exp(l - lse): p (e^delta - 1), then as cross-entropy's, and a
  *     rounding to T                                                                      epsilon
  *   dx, dw: sum epsilon |w| and sum epsilon |x|, and gamma of the sums */
 #ifndef TESTS_TRAIN_NODE_BOUND_HEAD_H
@@ -46,11 +46,13 @@ static inline void node_head_row(const node_values *n, const node_head *h, int64
 
 /* The share of one row in the loss; counts a row whose largest logit rounding could change. */
 static inline double node_bound_head_row(node_values *n, const node_head *h, int64_t m) {
-    double max = -HUGE_VAL, second = -HUGE_VAL, sum = 0, wrong = 0, delta = 0;
+    double max = -HUGE_VAL, second = -HUGE_VAL, sum = 0, wrong = 0, delta = 0, far = 0;
+    double smoothing = (double)(float)n->node->attrs.f[0];
     for (int64_t v = 0; v < h->V; v++) {
         second = fmax(second, fmin(max, h->logit[v]));
         max = fmax(max, h->logit[v]);
         delta = fmax(delta, h->delta[v]);
+        far = fmax(far, fabs(h->logit[v]));
     }
     for (int64_t v = 0; v < h->V; v++) {
         double d = h->logit[v] - max;
@@ -61,7 +63,8 @@ static inline double node_bound_head_row(node_values *n, const node_head *h, int
     if (h->labels[m] < 0)
         return 0;
     n->error[2][0] += max - second <= 2 * delta;
-    return n->error[1][m] + h->delta[h->labels[m]] + 0x1p-40 * fabs(n->exact[1][m]);
+    return n->error[1][m] + h->delta[h->labels[m]] + smoothing * delta +
+           0x1p-40 * (fabs(n->exact[1][m]) + far);
 }
 
 static inline void node_bound_head(node_values *n) {
@@ -81,6 +84,7 @@ static inline void node_bound_head(node_values *n) {
 static inline void node_bound_head_bwd(node_values *n) {
     node_head h = node_head_of(n);
     double factor = fabs(node_in(n, 4, 0)) / fmax(node_in(n, 5, 0), 1);
+    double smoothing = (double)(float)n->node->attrs.f[0];
     double of_v = mzi_gamma(h.V + 1, node_u), of_rows = mzi_gamma(2 * h.M + 1, node_u);
     for (int64_t m = 0; m < h.M; m++) {
         if (h.labels[m] < 0)
@@ -88,10 +92,11 @@ static inline void node_bound_head_bwd(node_values *n) {
         node_head_row(n, &h, m);
         for (int64_t v = 0; v < h.V; v++) {
             double d = h.logit[v] - node_in(n, 3, m), p = exp(d), delta = h.delta[v];
-            double slope = factor * fabs(p - (v == h.labels[m]));
+            double target = smoothing / (double)h.V + (v == h.labels[m] ? 1 - smoothing : 0);
+            double slope = factor * fabs(p - target);
             double error =
                 factor * (1.001 * p * (exp(delta) * (1 + (fabs(d) + delta + 4) * node_u) - 1) +
-                          3 * (p * exp(delta) + 1) * node_u);
+                          4 * (p * exp(delta) + 1) * node_u);
             error += h.u_stored * (slope + error) + h.tiny_stored;
             for (int64_t k = 0; k < h.K; k++) {
                 double w = fabs(node_in(n, 1, v * h.K + k)), x = fabs(node_in(n, 0, m * h.K + k));

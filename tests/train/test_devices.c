@@ -29,7 +29,8 @@
  *   n norm   r relu   g gelu   d dropout   mK,S,P max pool   aK,S,P average pool
  *   tH,G attention over the pixels, H heads, G key and value heads
  *   eV,C,K     ids [B,H] in place of the image, embedded in C columns from V; K 1: without
- * positions, 2: with a start N layer norm   N1 without bias   h end with the head and loss in one
+ *   positions, 2: with a start
+ *   N layer norm   N1 without bias   s smooth the labels   hV end with head and loss in one
  *   ( keep x   ) add what was kept   * square   $ end with mean(x) instead of head and loss */
 typedef struct network {
     int64_t B, H, W, C;
@@ -111,6 +112,8 @@ static const network networks[] = {
     {13, 1, 1, 9, "L8 r h11"},
     {33, 1, 1, 3, "h70000"},
     {16, 2, 3, 4, "N h300"},
+    {9, 1, 1, 9, "L8 r s h11"},
+    {33, 1, 1, 3, "s l20 g"},
     {5, 8, 1, 1, "e40,24,1 N h40"},
     /* Other losses. */
     {13, 4, 4, 2, "C3,3,1,1 g * $"},
@@ -183,6 +186,9 @@ static mezzo_value layer(mezzo_graph *graph, char kind, const int64_t v[NUMBERS]
         return mezzo_relu(graph, x);
     case 'g':
         return mezzo_gelu(graph, x);
+    case 's':
+        mezzo_label_smoothing(graph, 0.1f);
+        return x;
     case 'd':
         return mezzo_dropout(graph, name, x, 0.3f);
     case 'm':

@@ -108,7 +108,7 @@ static void test_f16_underflows_unscaled_and_learns_scaled(void **state) {
     train_underflow(MEZZO_F16, MEZZO_SCALE_NONE, &changed, &gradient);
     assert_false(changed);
     assert_false(gradient);
-    double scaled = train_underflow(MEZZO_F16, MEZZO_SCALE_DYNAMIC, &changed, &gradient);
+    double scaled = train_underflow(MEZZO_F16, MEZZO_SCALE_PYTORCH, &changed, &gradient);
     assert_true(changed && gradient);
     assert_true(scaled < 0.5);
     /* Static scaling does as well, and it is FP16's range that needs it. */
@@ -122,7 +122,7 @@ static mezzo_trainer_config overflow_config(void) {
     mezzo_trainer_config config = net_trainer_config();
     config.schedule = (mezzo_schedule){MEZZO_SCHEDULE_COSINE, .warmup = 4, .steps = 40};
     config.scaler =
-        (mezzo_scaler_config){MEZZO_SCALE_DYNAMIC, .init = 0x1p16f, .growth_interval = 1};
+        (mezzo_scaler_config){MEZZO_SCALE_PYTORCH, .init = 0x1p16f, .growth_interval = 1};
     return config;
 }
 
@@ -148,7 +148,7 @@ static void test_overflow_is_skipped_bit_for_bit(void **state) {
         assert_int_equal(now.step, was.step + !r.skipped);
         assert_int_equal(r.step, now.step);
         assert_int_equal(now.skipped, was.skipped + r.skipped);
-        assert_true(r.loss_scale == was.scaler.scale);
+        assert_true((double)r.loss_scale == was.scaler.scale);
         assert_true(r.lr ==
                     mezzo_schedule_lr(&config.schedule, (double)config.optimizer.lr, was.step));
         if (r.skipped) {
@@ -157,7 +157,7 @@ static void test_overflow_is_skipped_bit_for_bit(void **state) {
             assert_true(mezzo_model_state_find(b->model, r.where) >= 0);
             assert_true(!isfinite(r.grad_norm));
             assert_true(isfinite(r.loss) != 0);
-            assert_true(now.scaler.scale == was.scaler.scale * 0.5f);
+            assert_true(now.scaler.scale == was.scaler.scale * 0.5);
             assert_int_equal(now.scaler.growth_tracker, 0);
             assert_true(same(&before, &after));
             assert_string_equal(hash_before, hash_after);
@@ -225,7 +225,7 @@ static void test_skips_leave_no_trace(void **state) {
     static net_batch batch;
     static snapshot with, without;
     mezzo_trainer_config config = net_trainer_config();
-    config.scaler = (mezzo_scaler_config){MEZZO_SCALE_DYNAMIC, .init = 0x1p40f};
+    config.scaler = (mezzo_scaler_config){MEZZO_SCALE_PYTORCH, .init = 0x1p40f};
     bench *b = bench_make(MEZZO_F16, (net){0}, &config);
     net_fill(&batch, 0);
     mezzo_trainer_state now = {0};
@@ -237,7 +237,7 @@ static void test_skips_leave_no_trace(void **state) {
     assert_true(now.skipped > 5);
     take(b, &with, -1);
     bench_end(b);
-    config.scaler.init = now.scaler.scale;
+    config.scaler.init = (float)now.scaler.scale;
     b = bench_make(MEZZO_F16, (net){0}, &config);
     for (int s = 0; s < 3; s++)
         assert_false(net_step(b->ctx, b->trainer, &batch).skipped);
@@ -310,7 +310,7 @@ static void check_bad_data(mezzo_dtype compute, float bad) {
     assert_true(same(&before, &after));
     assert_string_equal(hash_before, hash_after);
     assert_true(mezzo_trainer_get_state(b->trainer).scaler.scale ==
-                (compute == MEZZO_F16 ? 32768.0f : 1.0f));
+                (compute == MEZZO_F16 ? 32768.0 : 1.0));
     net_fill(&batch, 3); /* and the run goes on */
     r = net_step(b->ctx, b->trainer, &batch);
     assert_false(r.skipped);
@@ -348,10 +348,10 @@ static void test_static_and_none_never_move(void **state) {
         assert_true(!r.skipped && r.loss_scale == 0x1p8f);
     }
     bench_end(b);
-    /* AUTO: dynamic with FP16 anywhere, none otherwise. */
+    /* AUTO: PyTorch's rule with FP16 anywhere, none otherwise. */
     config.scaler = (mezzo_scaler_config){0};
     b = bench_make(MEZZO_F16, (net){0}, &config);
-    assert_true(mezzo_trainer_get_state(b->trainer).scaler.scale == 65536.0f);
+    assert_true(mezzo_trainer_get_state(b->trainer).scaler.scale == 65536.0);
     bench_end(b);
     b = bench_make(MEZZO_BF16, (net){0}, &config);
     assert_int_equal(mezzo_trainer_get_state(b->trainer).scaler.config.mode, MEZZO_SCALE_NONE);
@@ -379,83 +379,45 @@ static void test_scaling_is_exact(void **state) {
     assert_true(same(&plain, &scaled));
 }
 
-/* What PyTorch's _amp_update_scale_ gives with growth 2, backoff 0.5, interval 3 from 8, by its
- * source: each line is a step, in order. */
-static void test_scaler_trace(void **state) {
+/* DeepSpeed's rule ends training at its smallest scale, as an error that names it; or skips on. */
+static void test_deepspeed_stops_at_min(void **state) {
     (void)state;
-    static const struct {
-        bool found_inf;
-        float scale;
-        int32_t tracker;
-    } trace[] = {{false, 8, 1},   {false, 8, 2}, {false, 16, 0}, {false, 16, 1}, {true, 8, 0},
-                 {true, 4, 0},    {false, 4, 1}, {false, 4, 2},  {true, 2, 0},   {false, 2, 1},
-                 {false, 2, 2},   {false, 4, 0}, {false, 4, 1},  {false, 4, 2},  {false, 8, 0},
-                 {true, 4, 0},    {true, 2, 0},  {true, 1, 0},   {true, 0.5, 0}, {false, 0.5, 1},
-                 {false, 0.5, 2}, {false, 1, 0}};
-    mezzo_ctx *ctx = net_ctx(1);
-    mezzo_scaler scaler;
-    const mezzo_scaler_config config = {MEZZO_SCALE_DYNAMIC, 8.0f, 2.0f, 0.5f, 3};
-    NET_OK(ctx, mezzo_scaler_init(ctx, &scaler, &config));
-    for (size_t k = 0; k < sizeof trace / sizeof *trace; k++) {
-        mezzo_scaler_update(&scaler, trace[k].found_inf);
-        assert_true(scaler.scale == trace[k].scale);
-        assert_int_equal(scaler.growth_tracker, trace[k].tracker);
-    }
-    mezzo_ctx_destroy(ctx);
-}
-
-/* The comparison with the interval is for equality: a tracker restored beyond a shorter interval
- * counts on and never grows the scale, until an overflow sets it back. */
-static void test_scaler_growth_trap(void **state) {
-    (void)state;
-    mezzo_ctx *ctx = net_ctx(1);
-    mezzo_scaler scaler;
-    const mezzo_scaler_config config = {MEZZO_SCALE_DYNAMIC, 64.0f, 2.0f, 0.5f, 5};
-    NET_OK(ctx, mezzo_scaler_init(ctx, &scaler, &config));
-    scaler.growth_tracker = 5; /* as after a restore */
-    for (int k = 1; k <= 100; k++) {
-        mezzo_scaler_update(&scaler, false);
-        assert_true(scaler.scale == 64.0f);
-        assert_int_equal(scaler.growth_tracker, 5 + k);
-    }
-    mezzo_scaler_update(&scaler, true);
-    assert_true(scaler.scale == 32.0f);
-    for (int k = 0; k < 5; k++)
-        mezzo_scaler_update(&scaler, false);
-    assert_true(scaler.scale == 64.0f);
-    /* Growth into infinity does not happen, and the tracker starts over all the same. */
-    scaler.scale = 0x1p127f;
-    scaler.growth_tracker = 4;
-    mezzo_scaler_update(&scaler, false);
-    assert_true(scaler.scale == 0x1p127f);
-    assert_int_equal(scaler.growth_tracker, 0);
-    mezzo_ctx_destroy(ctx);
-}
-
-static void test_scaler_defaults_and_ranges(void **state) {
-    (void)state;
-    mezzo_ctx *ctx = net_ctx(1);
-    mezzo_scaler scaler;
-    mezzo_scaler_config config = {0};
-    NET_OK(ctx, mezzo_scaler_init(ctx, &scaler, &config));
-    assert_int_equal(scaler.config.mode, MEZZO_SCALE_DYNAMIC);
-    assert_true(scaler.scale == 65536.0f && scaler.config.growth == 2.0f &&
-                scaler.config.backoff == 0.5f && scaler.config.growth_interval == 2000);
-    static const struct {
-        mezzo_scaler_config config;
-        const char *message;
-    } bad[] = {{{.init = 3.0f}, "power of two"},        {{.init = -2.0f}, "power of two"},
-               {{.init = INFINITY}, "power of two"},    {{.init = NAN}, "power of two"},
-               {{.growth = 1.0f}, "growth 1"},          {{.growth = 1.5f}, "growth 1.5"},
-               {{.backoff = 1.0f}, "backoff 1"},        {{.backoff = 0.3f}, "backoff 0.3"},
-               {{.growth_interval = -1}, "interval -1"}};
-    const mezzo_scaler untouched = scaler;
-    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
-        assert_int_equal(mezzo_scaler_init(ctx, &scaler, &bad[k].config), MEZZO_INVALID_ARGUMENT);
-        assert_non_null(strstr(mezzo_ctx_error(ctx)->text, bad[k].message));
-        assert_memory_equal(&scaler, &untouched, sizeof scaler);
-    }
-    mezzo_ctx_destroy(ctx);
+    static net_batch batch;
+    static snapshot before, after;
+    char hash_before[65], hash_after[65];
+    mezzo_step_result r = {.attempt = -7};
+    mezzo_trainer_config config = net_trainer_config();
+    config.scaler = (mezzo_scaler_config){MEZZO_SCALE_DEEPSPEED, .init = 4.0f, .min = 2.0f};
+    net_fill(&batch, 0);
+    batch.x[0] = NAN;
+    bench *b = bench_make(MEZZO_F16, (net){0}, &config);
+    assert_true(net_step(b->ctx, b->trainer, &batch).loss_scale == 4.0f); /* hysteresis 2 -> 1 */
+    assert_true(net_step(b->ctx, b->trainer, &batch).loss_scale == 4.0f); /* 4 -> 2            */
+    take(b, &before, -1);
+    NET_OK(b->ctx, mezzo_trainer_state_hash(b->trainer, hash_before));
+    const mezzo_trainer_state was = mezzo_trainer_get_state(b->trainer);
+    const mezzo_binding inputs[] = {{"x", batch.x, sizeof batch.x},
+                                    {"labels", batch.labels, sizeof batch.labels}};
+    assert_int_equal(mezzo_trainer_step(b->trainer, inputs, 2, &r), MEZZO_NUMERICS);
+    assert_non_null(strstr(mezzo_ctx_error(b->ctx)->text, "loss scale 2 is the smallest"));
+    assert_int_equal(r.attempt, -7);
+    const mezzo_trainer_state now = mezzo_trainer_get_state(b->trainer);
+    take(b, &after, -1);
+    NET_OK(b->ctx, mezzo_trainer_state_hash(b->trainer, hash_after));
+    assert_true(same(&before, &after));
+    assert_string_equal(hash_before, hash_after);
+    assert_true(now.scaler.scale == 2.0 && now.attempt == was.attempt);
+    assert_int_equal(now.skipped, 2);
+    net_fill(&batch, 1); /* the trainer is as usable as before */
+    assert_false(net_step(b->ctx, b->trainer, &batch).skipped);
+    bench_end(b);
+    config.scaler.skip_at_min = true;
+    batch.x[0] = NAN;
+    b = bench_make(MEZZO_F16, (net){0}, &config);
+    for (int s = 0; s < 6; s++)
+        assert_true(net_step(b->ctx, b->trainer, &batch).skipped);
+    assert_true(mezzo_trainer_get_state(b->trainer).scaler.scale == 2.0);
+    bench_end(b);
 }
 
 int main(void) {
@@ -469,9 +431,7 @@ int main(void) {
         cmocka_unit_test(test_bad_numbers_in_the_data),
         cmocka_unit_test(test_static_and_none_never_move),
         cmocka_unit_test(test_scaling_is_exact),
-        cmocka_unit_test(test_scaler_trace),
-        cmocka_unit_test(test_scaler_growth_trap),
-        cmocka_unit_test(test_scaler_defaults_and_ranges),
+        cmocka_unit_test(test_deepspeed_stops_at_min),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,63 +2,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "num/number.h"
+#include "train/optim_twin.h"
 #include "train/small_net.h"
 
 enum {
     STEPS = 20,
     TENSORS = 9
 };
-static const double u = 0x1p-24;
-
-/* A parameter in FP64 with its moments, and bounds on what FP32 has lost in each so far. */
-typedef struct twin {
-    int64_t count;
-    double w[NET_TENSOR_MAX], m[NET_TENSOR_MAX], v[NET_TENSOR_MAX];
-    double ew[NET_TENSOR_MAX], em[NET_TENSOR_MAX], ev[NET_TENSOR_MAX];
-} twin;
-
-typedef struct update {
-    double lr, decay, factor; /* gradients are multiplied by factor */
-    int64_t step;             /* from 1 */
-} update;
-
-/* m = b1 m + (1 - b1) g: the error so far shrinks by b1, and what is added has five roundings (the
- * factor's own, g times factor, two products, the sum); v has g twice: seven.  The quotient q =
- * m c1 / (sqrt(v c2) + eps) takes the relative error of m, half that of v, and five roundings (c1,
- * c2, root, sum, division); then lr and its product with q, and two subtractions from w: four.
- * 1.01 covers products of errors. */
-static void adamw(twin *t, int64_t i, double g, const update *s, const mezzo_optimizer_config *o) {
-    double b1 = (double)o->beta1, b2 = (double)o->beta2, eps = (double)o->eps;
-    double c1 = 1 / (1 - pow(b1, (double)s->step)), c2 = 1 / (1 - pow(b2, (double)s->step));
-    double step_decay = s->lr * s->decay * t->w[i];
-    g *= s->factor;
-    t->em[i] = b1 * t->em[i] + mzi_gamma(5, u) * (fabs(b1 * t->m[i]) + fabs((1 - b1) * g));
-    t->m[i] = b1 * t->m[i] + (1 - b1) * g;
-    t->ev[i] = b2 * t->ev[i] + mzi_gamma(7, u) * (b2 * t->v[i] + (1 - b2) * g * g) + 0x1p-145;
-    t->v[i] = b2 * t->v[i] + (1 - b2) * g * g;
-    double root = sqrt(t->v[i] * c2), in_root = t->v[i] > 0 ? t->ev[i] / t->v[i] * root : 0;
-    double q = t->m[i] * c1 / (root + eps);
-    double in_q = 1.01 * (t->em[i] * c1 / (root + eps) +
-                          fabs(q) * (in_root / (root + eps) + mzi_gamma(5, u)));
-    t->ew[i] +=
-        s->lr * in_q + mzi_gamma(4, u) * (fabs(t->w[i]) + fabs(step_decay) + s->lr * fabs(q));
-    t->w[i] -= step_decay + s->lr * q;
-}
-
-/* g' = g factor + wd w: four roundings, and wd times the error of w; m adds two; the step three. */
-static void sgd(twin *t, int64_t i, double g, const update *s, const mezzo_optimizer_config *o) {
-    double momentum = (double)o->momentum, mass = fabs(g * s->factor) + fabs(s->decay * t->w[i]);
-    double in_g = mzi_gamma(4, u) * mass + s->decay * t->ew[i];
-    g = g * s->factor + s->decay * t->w[i];
-    t->em[i] = momentum * t->em[i] + in_g + mzi_gamma(2, u) * (fabs(momentum * t->m[i]) + fabs(g));
-    t->m[i] = momentum * t->m[i] + g;
-    double step = o->nesterov ? g + momentum * t->m[i] : t->m[i];
-    double in_step = o->nesterov ? in_g + momentum * t->em[i] : t->em[i];
-    t->ew[i] += s->lr * 1.01 * in_step +
-                mzi_gamma(4, u) * (fabs(t->w[i]) + s->lr * (fabs(g) + fabs(momentum * t->m[i])));
-    t->w[i] -= s->lr * step;
-}
 
 typedef struct bench {
     mezzo_ctx *ctx;
@@ -116,19 +66,16 @@ static const expected *find(const expected *list, const char *name) {
 }
 
 /* One tensor after a step; the gradient is mezzo's own, so that only the update is compared. */
-static double follow(bench *b, int k, update s, const mezzo_optimizer_config *o) {
+static double follow(bench *b, int k, twin_update s, const mezzo_optimizer_config *o) {
     static float g[NET_TENSOR_MAX], w[NET_TENSOR_MAX];
     twin *t = b->twins[k];
     double squares = 0;
     const char *name = b->info[k].name;
     NET_OK(b->ctx, mezzo_trainer_read_gradient(b->trainer, name, g, t->count));
     NET_OK(b->ctx, mezzo_model_read(b->model, mezzo_model_state_find(b->model, name), w, t->count));
+    twin_step(t, g, &s, o);
     for (int64_t i = 0; i < t->count; i++) {
         squares += (double)g[i] * (double)g[i];
-        if (strcmp(o->kind, "adamw") == 0)
-            adamw(t, i, (double)g[i], &s, o);
-        else
-            sgd(t, i, (double)g[i], &s, o);
         if (!(fabs((double)w[i] - t->w[i]) <= t->ew[i]))
             fail_msg("%s[%lld] at step %lld: %.9g, in FP64 %.12g +- %.3g", name, (long long)i,
                      (long long)s.step, (double)w[i], t->w[i], t->ew[i]);
@@ -154,8 +101,8 @@ static int run(const mezzo_trainer_config *config, const expected *list) {
         clipped += over;
         for (int k = 0; k < TENSORS; k++) {
             const expected *e = find(list, b.info[k].name);
-            update s = {lr * (double)e->lr_scale, (double)e->decay,
-                        over ? clip / (r.grad_norm + 1e-6) : 1, step};
+            twin_update s = {lr * (double)e->lr_scale, (double)e->decay,
+                             over ? clip / (r.grad_norm + 1e-6) : 1, step};
             squares += follow(&b, k, s, &config->optimizer);
         }
         /* In FP64 throughout: a few thousand roundings of 2^-53. */
@@ -182,7 +129,7 @@ static mezzo_trainer_config config_of(const char *kind) {
 static void test_adamw(void **state) {
     (void)state;
     mezzo_trainer_config config = config_of("adamw");
-    config.schedule = (mezzo_schedule){MEZZO_SCHEDULE_COSINE, 5, STEPS, 0.001f};
+    config.schedule = (mezzo_schedule){MEZZO_SCHEDULE_COSINE, 5, STEPS, 0.001f, 0};
     run(&config, by_rank);
     config.optimizer.beta1 = 0.0f;
     config.optimizer.beta2 = 0.5f;
@@ -201,6 +148,17 @@ static void test_sgd(void **state) {
     run(&config, by_rank);
 }
 
+static void test_lion(void **state) {
+    (void)state;
+    mezzo_trainer_config config = config_of("lion");
+    assert_true(config.optimizer.beta1 == 0.9f && config.optimizer.beta2 == 0.99f);
+    config.schedule = (mezzo_schedule){MEZZO_SCHEDULE_LINEAR, 5, STEPS, 0.001f, 0};
+    run(&config, by_rank);
+    config.optimizer.beta1 = 0.5f;
+    config.optimizer.beta2 = 0.25f;
+    run(&config, by_rank);
+}
+
 /* The last match wins; a group's decay holds for rank 1 too; 0 freezes. */
 static void test_groups(void **state) {
     (void)state;
@@ -211,8 +169,8 @@ static void test_groups(void **state) {
                                     {"conv2.bias", 1, 0.3f},      {"fc.weight", 0, 0.4f},
                                     {"fc.bias", 0, 0.4f},         {"head.weight", 1, 0.1f},
                                     {"head.bias", 1, 0.3f},       {NULL, 0, 0}};
-    static const char *const kinds[] = {"adamw", "sgd"};
-    for (int k = 0; k < 2; k++) {
+    static const char *const kinds[] = {"adamw", "lion", "sgd"};
+    for (int k = 0; k < 3; k++) {
         mezzo_trainer_config config = config_of(kinds[k]);
         config.optimizer.groups = groups;
         config.optimizer.group_count = 4;
@@ -235,9 +193,9 @@ static void test_clipping(void **state) {
 
 static void test_schedules(void **state) {
     (void)state;
-    const mezzo_schedule constant = {MEZZO_SCHEDULE_CONSTANT, 4, 0, 0.0f};
+    const mezzo_schedule constant = {MEZZO_SCHEDULE_CONSTANT, 4, 0, 0.0f, 0};
     const mezzo_schedule plain = {0};
-    const mezzo_schedule cosine = {MEZZO_SCHEDULE_COSINE, 10, 110, 0.25f};
+    const mezzo_schedule cosine = {MEZZO_SCHEDULE_COSINE, 10, 110, 0.25f, 0};
     static const double warm[] = {0.25, 0.5, 0.75, 1, 1, 1};
     for (int t = 0; t < 6; t++)
         assert_true(mezzo_schedule_lr(&constant, 1.0, t) == warm[t]);
@@ -254,8 +212,31 @@ static void test_schedules(void **state) {
     assert_true(mezzo_schedule_lr(&cosine, 1.25, 500) == 0.25);
     for (int t = 10; t < 110; t++)
         assert_true(mezzo_schedule_lr(&cosine, 1.25, t + 1) < mezzo_schedule_lr(&cosine, 1.25, t));
-    const mezzo_schedule short_one = {MEZZO_SCHEDULE_COSINE, 5, 5, 0.0f};
+    const mezzo_schedule short_one = {MEZZO_SCHEDULE_COSINE, 5, 5, 0.0f, 0};
     assert_true(mezzo_schedule_lr(&short_one, 1.0, 7) == 1.0);
+}
+
+/* Rates that are exact in FP64: differences of powers of two, and roots of squares. */
+static void test_falling_schedules(void **state) {
+    (void)state;
+    const mezzo_schedule linear = {MEZZO_SCHEDULE_LINEAR, 4, 12, 0.25f, 0};
+    static const double fall[] = {1.25, 1.125, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.25};
+    assert_true(mezzo_schedule_lr(&linear, 1.25, 3) == 1.25);
+    for (int t = 0; t < 10; t++)
+        assert_true(mezzo_schedule_lr(&linear, 1.25, 4 + t) == fall[t]);
+    const mezzo_schedule wsd = {MEZZO_SCHEDULE_WSD, 10, 100, 0.25f, 64};
+    assert_true(mezzo_schedule_lr(&wsd, 1.25, 4) == 0.625);
+    for (int t = 9; t <= 36; t++)
+        assert_true(mezzo_schedule_lr(&wsd, 1.25, t) == 1.25);
+    for (int root = 0; root <= 8; root++) /* a 64th of the way is an 8th of the fall */
+        assert_true(mezzo_schedule_lr(&wsd, 1.25, 36 + root * root) == 1.25 - root * 0.125);
+    assert_true(mezzo_schedule_lr(&wsd, 1.25, 1000) == 0.25);
+    const mezzo_schedule fifth = {MEZZO_SCHEDULE_WSD, 0, 20, 0.0f, 0}; /* 4 steps */
+    assert_true(mezzo_schedule_lr(&fifth, 1.0, 16) == 1.0);
+    assert_true(mezzo_schedule_lr(&fifth, 1.0, 17) == 0.5);
+    const mezzo_schedule longer = {MEZZO_SCHEDULE_WSD, 16, 20, 0.0f, 50}; /* what is left: 4 */
+    assert_true(mezzo_schedule_lr(&longer, 1.0, 15) == 1.0);
+    assert_true(mezzo_schedule_lr(&longer, 1.0, 17) == 0.5);
 }
 
 static void test_raw_gradient_check(void **state) {
@@ -325,11 +306,11 @@ static void test_raw_adamw_update(void **state) {
                        mezzo_convert(ctx, half, types[k], g, MEZZO_F32, N, MEZZO_ROUND_NEAREST, 0));
                 data = half;
             }
-            const update s = {1e-3, (double)o.weight_decay, 0x1p-6, step};
+            const twin_update s = {1e-3, (double)o.weight_decay, 0x1p-6, step};
             NET_OK(ctx,
                    mezzo_adamw_update(ctx, &o, w, m, v, data, types[k], N, s.lr, s.factor, step));
             for (int i = 0; i < N; i++) {
-                adamw(t, i, mzi_load(data, types[k], i), &s, &o);
+                twin_adamw(t, i, mzi_load(data, types[k], i), &s, &o);
                 assert_true(fabs((double)w[i] - t->w[i]) <= t->ew[i]);
                 assert_true(fabs((double)m[i] - t->m[i]) <= t->em[i]);
                 assert_true(fabs((double)v[i] - t->v[i]) <= t->ev[i]);
@@ -394,6 +375,9 @@ static void clip_is_nan(mezzo_trainer_config *c) {
 static void warmup_is_negative(mezzo_trainer_config *c) {
     c->schedule.warmup = -3;
 }
+static void decay_is_negative(mezzo_trainer_config *c) {
+    c->schedule.decay = -2;
+}
 static void scale_is_3(mezzo_trainer_config *c) {
     c->scaler = (mezzo_scaler_config){MEZZO_SCALE_STATIC, .init = 3.0f};
 }
@@ -412,6 +396,8 @@ static void test_bad_configurations(void **state) {
                                        {"adamw", clip_is_negative, "clip -1"},
                                        {"adamw", clip_is_nan, "clip nan"},
                                        {"adamw", warmup_is_negative, "warmup -3"},
+                                       {"adamw", decay_is_negative, "decay -2"},
+                                       {"lion", beta1_is_1, "lion: betas 1"},
                                        {"adamw", scale_is_3, "loss scale 3"}};
     net n = {0};
     mezzo_ctx *ctx = net_ctx(1);
@@ -485,9 +471,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adamw),
         cmocka_unit_test(test_sgd),
+        cmocka_unit_test(test_lion),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_clipping),
         cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_falling_schedules),
         cmocka_unit_test(test_raw_gradient_check),
         cmocka_unit_test(test_raw_adamw_update),
         cmocka_unit_test(test_bad_configurations),

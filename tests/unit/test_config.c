@@ -25,7 +25,7 @@ static const char valid[] = "# all forms of a value\n"
                             "    - {match: \"head*\", compute: f32}\n"
                             "    - match: conv1\n"
                             "      compute: bf16\n"
-                            "  loss_scale: {mode: dynamic, init: 1024}\n"
+                            "  loss_scale: {mode: megatron, init: 1024, min: auto}\n"
                             "optimizer: {lr: 3e-4, groups: [{match: '*.bias', lr_scale: 0.5}]}\n"
                             "train: {steps: 100, threads: auto}\n";
 
@@ -131,6 +131,11 @@ static void test_values(void **state) {
     assert_string_equal(mezzo_config_text(config, "precision.compute"), "f16");
     assert_true(mezzo_config_bool(config, "precision.strict"));
     assert_true(mezzo_config_real(config, "precision.loss_scale.init") == 1024.0);
+    assert_string_equal(mezzo_config_text(config, "precision.loss_scale.mode"), "megatron");
+    assert_true(mezzo_config_real(config, "precision.loss_scale.min") == -1.0); /* auto */
+    assert_true(mezzo_config_real(config, "precision.loss_scale.growth") == -1.0);
+    assert_int_equal(mezzo_config_int(config, "precision.loss_scale.hysteresis"), 0);
+    assert_true(mezzo_config_bool(config, "precision.loss_scale.stop_at_min"));
     assert_int_equal(mezzo_config_count(config, "precision.overrides"), 2);
     const char *overrides = "precision.overrides";
     assert_string_equal(mezzo_config_field_text(config, overrides, 0, "match"), "head*");
@@ -143,6 +148,16 @@ static void test_values(void **state) {
     assert_int_equal(load("model: {channels: 384}\n"), MEZZO_OK); /* a list of one */
     assert_int_equal(mezzo_config_count(config, "model.channels"), 1);
     assert_int_equal(mezzo_config_int_at(config, "model.channels", 0), 384);
+}
+
+/* A word in place of a number. */
+static void test_words_for_numbers(void **state) {
+    (void)state;
+    assert_true(mezzo_config_real(config, "optimizer.beta2") == -1.0);
+    assert_int_equal(load("optimizer: {beta2: 0.5}\n"), MEZZO_OK);
+    assert_true(mezzo_config_real(config, "optimizer.beta2") == 0.5);
+    assert_int_equal(load("optimizer: {beta2: auto}\n"), MEZZO_OK);
+    assert_true(mezzo_config_real(config, "optimizer.beta2") == -1.0);
 }
 
 /* A field that is left out follows its default: a number, or another key. */
@@ -170,7 +185,7 @@ static void test_unknown_keys(void **state) {
          "a.yaml:1:26: unknown key \"precision.loss_scale.intreval\"; did you mean "
          "\"precision.loss_scale.interval\"?"},
         {"schedule: {zzzz: 1}", "a.yaml:1:12: unknown key \"schedule.zzzz\"; the keys of "
-                                "\"schedule\" are: kind, warmup, lr_min"},
+                                "\"schedule\" are: kind, warmup, lr_min, decay"},
         {"zzzzzz: 1", "a.yaml:1:1: unknown key \"zzzzzz\"; the sections are: model, data, "
                       "precision, optimizer, schedule, train, run"},
         {"lr: 1e-3", "a.yaml:1:1: unknown key \"lr\"; did you mean optimizer: {lr: ...}?"},
@@ -224,13 +239,14 @@ static const char *const wrong_values[][2] = {
                               "0.9999999, got \"1\""},
     {"precision: {strict: yes}", "a.yaml:1:21: precision.strict: expected true or false, got "
                                  "\"yes\""},
-    {"optimizer: {kind: adam}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
-                                "\"adam\"; did you mean \"adamw\"?"},
-    {"optimizer: {kind: ~}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
-                             "\"~\""},
-    {"precision: {loss_scale: {mode: dynamc}}",
-     "a.yaml:1:32: precision.loss_scale.mode: expected one of auto|none|static|dynamic, got "
-     "\"dynamc\"; did you mean \"dynamic\"?"},
+    {"optimizer: {kind: adam}",
+     "a.yaml:1:19: optimizer.kind: expected one of adamw|lion|muon|sgd, got "
+     "\"adam\"; did you mean \"adamw\"?"},
+    {"optimizer: {beta2: default}", "a.yaml:1:20: optimizer.beta2: expected a number from 0 to "
+                                    "0.9999999, or auto, got \"default\""},
+    {"optimizer: {kind: ~}",
+     "a.yaml:1:19: optimizer.kind: expected one of adamw|lion|muon|sgd, got "
+     "\"~\""},
     {"precision: {compute: f64}", "a.yaml:1:22: precision.compute: expected one of "
                                   "f32|bf16|f16, got \"f64\""},
     {"precision: {compute: f8_e4m3}", "a.yaml:1:22: precision.compute: expected one of "
@@ -239,8 +255,18 @@ static const char *const wrong_values[][2] = {
     {"precision: {overrides: [{match: a, compute: fp8_e5m2}]}",
      "a.yaml:1:45: precision.overrides[0].compute: expected one of f32|bf16|f16, got "
      "\"fp8_e5m2\", which is only for storage: nothing computes in it"},
-    {"optimizer: {kind: f8_e4m3}", "a.yaml:1:19: optimizer.kind: expected one of adamw|sgd, got "
-                                   "\"f8_e4m3\""},
+    {"optimizer: {kind: f8_e4m3}",
+     "a.yaml:1:19: optimizer.kind: expected one of adamw|lion|muon|sgd, got "
+     "\"f8_e4m3\""},
+    {"precision: {loss_scale: {mode: dynamic}}",
+     "a.yaml:1:32: precision.loss_scale.mode: expected one of "
+     "auto|none|static|pytorch|megatron|deepspeed, got \"dynamic\""},
+    {"precision: {loss_scale: {min: all}}",
+     "a.yaml:1:31: precision.loss_scale.min: expected a number from 5.42101e-20 to "
+     "1.84467441e+19, or auto, got \"all\""},
+    {"precision: {loss_scale: {growth: 0}}",
+     "a.yaml:1:34: precision.loss_scale.growth: expected a number from 2 to 65536, or auto, got "
+     "\"0\""},
     {"data: {kind: csv}", "a.yaml:1:14: data.kind: expected one of "
                           "idx|text|tokens|random, got \"csv\""},
     {"data: {path: null}", "a.yaml:1:14: data.path: expected a text, got \"null\""},
@@ -420,10 +446,15 @@ static void test_check(void **state) {
         {"precision: {loss_scale: {init: 1000}}",
          "a.yaml:1: precision.loss_scale.init: 1000 is no power of two, so scaling would round; "
          "the nearest below is 512"},
+        {"precision: {loss_scale: {mode: megatron, min: 3}}",
+         "a.yaml:1: precision.loss_scale.min: 3 is no power of two, so scaling would round; the "
+         "nearest below is 2"},
         {"train: {epochs: 0}", "a.yaml:1: train.epochs: 0, and train.steps is 0 too: nothing to "
                                "train"},
         {"schedule: {kind: cosine, lr_min: 1}", "a.yaml:1: schedule.lr_min: 1, above "
                                                 "optimizer.lr, which is 0.001"},
+        {"schedule: {kind: wsd, lr_min: 1}", "a.yaml:1: schedule.lr_min: 1, above optimizer.lr, "
+                                             "which is 0.001"},
         {"optimizer: {kind: sgd, momentum: 0, nesterov: true}",
          "a.yaml:1: optimizer.nesterov: true, and optimizer.momentum is 0"},
         {"run: {name: a/b}", "a.yaml:1: run.name: \"a/b\" is no name of a directory: it must not "
@@ -446,7 +477,17 @@ static void test_check(void **state) {
     static const char momentum[] =
         "a.yaml:1: optimizer.momentum has no effect with optimizer.kind: adamw\n";
     assert_memory_equal(logged, momentum, strlen(momentum));
+    assert_int_equal(load("precision: {loss_scale: {mode: deepspeed, hysteresis: 3, growth: 4}}"),
+                     MEZZO_OK);
+    assert_int_equal(mezzo_config_check(config), MEZZO_OK);
+    assert_non_null(strstr(logged, "precision.loss_scale.growth has no effect with "
+                                   "precision.loss_scale.mode: deepspeed"));
+    assert_null(strstr(logged, "hysteresis has no effect"));
     assert_non_null(strstr(logged, "a.yaml:2: schedule.warmup: 6 steps, of the 5 in train.steps"));
+    assert_int_equal(load("train: {steps: 9}\nschedule: {kind: wsd, warmup: 6, decay: 4}"),
+                     MEZZO_OK);
+    assert_int_equal(mezzo_config_check(config), MEZZO_OK);
+    assert_non_null(strstr(logged, "a.yaml:2: schedule.decay: 4 steps, and 3 of train.steps"));
 }
 
 static void test_dump_loads_back(void **state) {
@@ -623,15 +664,25 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),        TEST(test_wrong_getters),
-        TEST(test_values),          TEST(test_field_defaults),
-        TEST(test_unknown_keys),    TEST(test_wrong_values),
-        TEST(test_yaml_refused),    TEST(test_limits),
-        TEST(test_empty_is_fine),   TEST(test_precedence_and_origins),
-        TEST(test_assignments),     TEST(test_check),
-        TEST(test_dump_loads_back), TEST(test_files),
-        TEST(test_locale),          TEST(test_words),
-        TEST(test_damaged_files),   TEST(test_out_of_memory),
+        TEST(test_defaults),
+        TEST(test_wrong_getters),
+        TEST(test_values),
+        TEST(test_words_for_numbers),
+        TEST(test_field_defaults),
+        TEST(test_unknown_keys),
+        TEST(test_wrong_values),
+        TEST(test_yaml_refused),
+        TEST(test_limits),
+        TEST(test_empty_is_fine),
+        TEST(test_precedence_and_origins),
+        TEST(test_assignments),
+        TEST(test_check),
+        TEST(test_dump_loads_back),
+        TEST(test_files),
+        TEST(test_locale),
+        TEST(test_words),
+        TEST(test_damaged_files),
+        TEST(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,5 +17,9 @@ void mzi_take_labels(mezzo_graph *graph, const char *op, mezzo_value labels, int
  * graph. */
 void mzi_give_counts(mezzo_graph *graph, const mezzo_value more[3], mezzo_value *correct,
                      mezzo_value *valid);
+/* The constants of a cross-entropy that is added to `graph` here and now. */
+mezzo_attrs mzi_loss_attrs(const mezzo_graph *graph);
+/* The parameters of a call of one of these operations over `rows` rows. */
+mzk_params mzi_loss_params(const mezzo_op_use *use, int64_t rows, int64_t V, int64_t grain);
 
 #endif

@@ -91,9 +91,7 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
         call->out[1] = mzi_from(part, parts * 3);
         call->in[0] = logits;
         call->in[1] = mzi_from(mzi_in(lowering, 2), first);
-        call->p.loss.M = rows;
-        call->p.loss.V = h.V;
-        call->p.loss.grain = grain;
+        call->p = mzi_loss_params(use, rows, h.V, grain);
         parts += mzi_chunks(rows, grain);
     }
     mzi_call *call = mzi_emit(lowering, MZK_xent_total, 1, 1);
@@ -106,17 +104,16 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
 }
 
 /* Gradients of the rows from `first` on; `logits` holds theirs, then dlogits. */
-static void emit_gradients(mzi_lowering *lowering, const head *h, mzi_operand logits, int64_t first,
-                           int64_t rows) {
+static void emit_gradients(const mezzo_op_use *use, mzi_lowering *lowering, const head *h,
+                           mzi_operand logits, int64_t first) {
+    int64_t rows = rows_at(h, first);
     mzi_call *call = mzi_emit(lowering, MZK_xent_bwd, rows, mzi_grain_rows(h->V));
     call->out[0] = call->in[0] = logits;
     call->in[1] = mzi_from(mzi_in(lowering, 2), first);
     call->in[2] = mzi_from(mzi_in(lowering, 3), first);
     call->in[3] = mzi_in(lowering, 4);
     call->in[4] = mzi_in(lowering, 5);
-    call->p.loss.M = rows;
-    call->p.loss.V = h->V;
-    call->p.loss.grain = call->grain;
+    call->p = mzi_loss_params(use, rows, h->V, call->grain);
     call = emit_matmul(lowering, (mzk_matmul_params){.M = rows, .N = h->K, .K = h->V},
                        mzi_grain_matmul(h->rows));
     call->out[0] = mzi_from(mzi_out(lowering, 0), first * h->K);
@@ -136,9 +133,8 @@ static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
     head h = head_of(use);
     mzi_operand logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
     for (int64_t first = 0; first < h.M; first += h.rows) {
-        int64_t rows = rows_at(&h, first);
-        emit_logits(lowering, &h, logits, first, rows);
-        emit_gradients(lowering, &h, logits, first, rows);
+        emit_logits(lowering, &h, logits, first, rows_at(&h, first));
+        emit_gradients(use, lowering, &h, logits, first);
     }
     return MEZZO_OK;
 }
@@ -161,17 +157,19 @@ static double flops_bwd(const mezzo_op_use *use) {
 static mezzo_status gradient(const mezzo_op_gradient *use) {
     const mezzo_value in[] = {use->in[0],   use->in[1],  use->in[2], use->out[1],
                               use->dout[0], use->out[3], use->in[1]};
-    use->din[0] =
-        mezzo_apply(use->graph, &mzi_op_linear_cross_entropy_bwd, "dx", in, 7, NULL, &use->din[1]);
+    use->din[0] = mezzo_apply(use->graph, &mzi_op_linear_cross_entropy_bwd, "dx", in, 7, use->attrs,
+                              &use->din[1]);
     return MEZZO_OK;
 }
 
-static const mezzo_op_case cases[] = {{.in = {{2, {4, 3}}, {2, {7, 3}}, {1, {4}}}},
-                                      {.in = {{3, {2, 3, 5}}, {2, {4, 5}}, {2, {2, 3}}}}};
+static const mezzo_op_case cases[] = {
+    {.in = {{2, {4, 3}}, {2, {7, 3}}, {1, {4}}}},
+    {.in = {{3, {2, 3, 5}}, {2, {4, 5}}, {2, {2, 3}}}, .attrs.f = {0.25}}};
 
 const mezzo_op_def mzi_op_linear_cross_entropy = {
     .name = "linear_cross_entropy",
     .help = "softmax_cross_entropy of x w^T, the logits in chunks of 8 MiB",
+    .reals = "smoothing",
     .in_min = 3,
     .in_max = 3,
     .out_count = 4,
@@ -189,6 +187,7 @@ const mezzo_op_def mzi_op_linear_cross_entropy = {
 const mezzo_op_def mzi_op_linear_cross_entropy_bwd = {
     .name = "linear_cross_entropy_bwd",
     .help = "gradients of linear_cross_entropy for x and w",
+    .reals = "smoothing",
     .in_min = 7,
     .in_max = 7,
     .out_count = 2,
@@ -206,10 +205,11 @@ mezzo_value mezzo_linear_cross_entropy(mezzo_graph *graph, const char *name, mez
                                        mezzo_value *valid) {
     const mezzo_value in[] = {x, weight, labels};
     mezzo_value more[3];
+    const mezzo_attrs attrs = mzi_loss_attrs(graph);
     mezzo_shape shape = mezzo_value_shape(graph, weight);
     if (shape.rank > 0)
         mzi_take_labels(graph, "linear_cross_entropy", labels, shape.dim[0]);
-    mezzo_value loss = mezzo_apply(graph, &mzi_op_linear_cross_entropy, name, in, 3, NULL, more);
+    mezzo_value loss = mezzo_apply(graph, &mzi_op_linear_cross_entropy, name, in, 3, &attrs, more);
     mzi_give_counts(graph, more, correct, valid);
     return loss;
 }

@@ -20,6 +20,17 @@ static bool is_first_max(const mzk_args *args, int64_t row, int64_t V, int64_t l
     return v == label;
 }
 
+/* The mean of the row's logits by the target: 1 - s on the label, and s spread over all V. */
+static double target_logit(const mzk_args *args, int64_t row, int64_t label) {
+    int64_t V = args->p.loss.V;
+    double s = (double)args->p.loss.smoothing, sum = 0, logit = get(args, 0, row * V + label);
+    if (s == 0) /* else an infinite logit elsewhere would give 0 times infinity */
+        return logit;
+    for (int64_t v = 0; v < V; v++)
+        sum += get(args, 0, row * V + v);
+    return (1 - s) * logit + s / (double)V * sum;
+}
+
 void mzk_xent_part_ref(const mzk_args *args, int64_t begin, int64_t end) {
     const int32_t *labels = args->in[1];
     int64_t V = args->p.loss.V, grain = args->p.loss.grain;
@@ -33,7 +44,7 @@ void mzk_xent_part_ref(const mzk_args *args, int64_t begin, int64_t end) {
             put(args, 0, row, lse);
             if (labels[row] < 0)
                 continue;
-            loss += lse - get(args, 0, row * V + labels[row]);
+            loss += lse - target_logit(args, row, labels[row]);
             valid += 1;
             correct += is_first_max(args, row, V, labels[row], max);
         }
@@ -60,10 +71,12 @@ void mzk_xent_total_ref(const mzk_args *args, int64_t begin, int64_t end) {
 void mzk_xent_bwd_ref(const mzk_args *args, int64_t begin, int64_t end) {
     const int32_t *labels = args->in[1];
     int64_t V = args->p.loss.V;
+    double s = (double)args->p.loss.smoothing, rest = s / (double)V;
     double valid = get(args, 4, 0), factor = get(args, 3, 0) / (valid > 1 ? valid : 1);
     for (int64_t row = begin; row < end; row++)
         for (int64_t v = 0; v < V; v++) {
             double p = exp(get(args, 0, row * V + v) - get(args, 2, row));
-            put(args, 0, row * V + v, labels[row] < 0 ? 0 : (p - (v == labels[row])) * factor);
+            double target = v == labels[row] ? 1 - s + rest : rest;
+            put(args, 0, row * V + v, labels[row] < 0 ? 0 : (p - target) * factor);
         }
 }

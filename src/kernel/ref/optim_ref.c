@@ -18,6 +18,22 @@ void mzk_adamw_ref(const mzk_args *args, int64_t begin, int64_t end) {
     }
 }
 
+static double sign(double x) {
+    return x > 0 ? 1 : x < 0 ? -1 : x; /* a NaN stays */
+}
+
+void mzk_lion_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double beta1 = (double)args->p.optim.beta1, beta2 = (double)args->p.optim.beta2;
+    double lr = get(args, 3, 0) * (double)args->p.optim.lr_scale, factor = get(args, 3, 1);
+    double decay = (double)args->p.optim.weight_decay;
+    for (int64_t i = begin; i < end; i++) {
+        double g = get(args, 0, i) * factor, w = get(args, 1, i), m = get(args, 2, i);
+        double u = sign(beta1 * m + (1 - beta1) * g);
+        put(args, 0, i, w - lr * (u + decay * w));
+        put(args, 1, i, beta2 * m + (1 - beta2) * g);
+    }
+}
+
 void mzk_sgd_ref(const mzk_args *args, int64_t begin, int64_t end) {
     double momentum = (double)args->p.optim.momentum, decay = (double)args->p.optim.weight_decay;
     double lr = get(args, 3, 0) * (double)args->p.optim.lr_scale, factor = get(args, 3, 1);
@@ -30,5 +46,33 @@ void mzk_sgd_ref(const mzk_args *args, int64_t begin, int64_t end) {
             step = args->p.optim.nesterov ? g + momentum * m : m;
         }
         put(args, 0, i, w - lr * step);
+    }
+}
+
+void mzk_muon_mean_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double momentum = (double)args->p.optim.momentum, factor = get(args, 2, 1);
+    for (int64_t i = begin; i < end; i++) {
+        double g = get(args, 0, i) * factor, m = get(args, 1, i);
+        m = momentum * m + (1 - momentum) * g;
+        put(args, 0, i, m);
+        put(args, 1, i, momentum * m + (1 - momentum) * g);
+    }
+}
+
+void mzk_muon_unit_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t k = 0; k < args->p.e.parts; k++)
+        sum += get(args, 1, 2 * k);
+    double norm = sqrt(sum) + (double)args->p.e.alpha;
+    for (int64_t i = begin; i < end; i++)
+        put(args, 0, i, get(args, 0, i) / norm);
+}
+
+void mzk_muon_step_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double lr = get(args, 2, 0) * (double)args->p.optim.lr_scale;
+    double scale = (double)args->p.optim.scale, decay = (double)args->p.optim.weight_decay;
+    for (int64_t i = begin; i < end; i++) {
+        double w = get(args, 1, i);
+        put(args, 0, i, w - lr * (scale * get(args, 0, i) + decay * w));
     }
 }

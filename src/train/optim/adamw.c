@@ -10,16 +10,11 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
 }
 
 static mezzo_status attrs(mezzo_ctx *ctx, const mezzo_optimizer_config *config, mezzo_attrs *out) {
-    if (!(config->beta1 >= 0.0f && config->beta1 < 1.0f) ||
-        !(config->beta2 >= 0.0f && config->beta2 < 1.0f))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "adamw: betas %g and %g are not in [0, 1)",
-                 (double)config->beta1, (double)config->beta2);
+    MZI_TRY(mzi_optim_betas(ctx, "adamw", config, out));
     /* Below the smallest normal FP32 the quotient 0 / (0 + eps) would depend on subnormals. */
     if (!(config->eps >= 0x1p-126f))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "adamw: eps %g is below 2^-126, FP32's least normal",
                  (double)config->eps);
-    out->f[MZI_OPTIM_BETA1] = (double)config->beta1;
-    out->f[MZI_OPTIM_BETA2] = (double)config->beta2;
     out->f[MZI_OPTIM_EPS] = (double)config->eps;
     return MEZZO_OK;
 }
