@@ -26,36 +26,44 @@ typedef struct mezzo_precision {
 /* Loss scaling.  FP16 gradients of 2^-25 or less round to zero: the loss is multiplied by S before
  * backward and the gradients by 1/S before the update.  S is a power of two, so both are exact. */
 typedef enum mezzo_scale_mode {
-    MEZZO_SCALE_AUTO,     /* PYTORCH when something computes in FP16, NONE otherwise     */
-    MEZZO_SCALE_NONE,     /* S = 1                                                       */
-    MEZZO_SCALE_STATIC,   /* S = init                                                    */
-    MEZZO_SCALE_PYTORCH,  /* the rules of torch.amp.GradScaler,                          */
-    MEZZO_SCALE_MEGATRON, /* of Megatron-LM's DynamicGradScaler,                         */
-    MEZZO_SCALE_DEEPSPEED /* and of ZeRO's DynamicLossScaler in DeepSpeed 0.17.1 and on  */
+    MEZZO_SCALE_AUTO,      /* HEADROOM when something computes in FP16, NONE otherwise    */
+    MEZZO_SCALE_NONE,      /* S = 1                                                       */
+    MEZZO_SCALE_STATIC,    /* S = init                                                    */
+    MEZZO_SCALE_PYTORCH,   /* the rules of torch.amp.GradScaler,                          */
+    MEZZO_SCALE_MEGATRON,  /* of Megatron-LM's DynamicGradScaler,                         */
+    MEZZO_SCALE_DEEPSPEED, /* and of ZeRO's DynamicLossScaler in DeepSpeed 0.17.1 and on */
+    MEZZO_SCALE_HEADROOM   /* ours: by measured maxima, up and down                       */
 } mezzo_scale_mode;
 
 /* 0 in a field means the mode's default.  Each mode reads its own fields:
  *
- *                            static   pytorch   megatron   deepspeed
- *   init                     2^16     2^16      2^32       2^16
- *   growth, backoff          -        2, 1/2    2, 1/2     -           fixed there: 2, 1/2
- *   growth_interval          -        2000      1000       1000
- *   min                      -        -         1          1
- *   hysteresis               -        -         2          2
- *   consecutive_hysteresis   -        -         -          false
- *   skip_at_min              -        -         -          false
+ *                            static   pytorch   megatron   deepspeed   headroom
+ *   init                     2^16     2^16      2^32       2^16        2^16
+ *   growth, backoff          -        2, 1/2    2, 1/2     -           -     fixed: 2, 1/2
+ *   growth_interval          -        2000      1000       1000        16
+ *   min                      -        -         1          1           2^-14
+ *   max                      -        -         -          -           2^40
+ *   headroom                 -        -         -          -           3
+ *   hysteresis               -        -         2          2           -
+ *   consecutive_hysteresis   -        -         -          false       -
+ *   skip_at_min              -        -         -          false       -
  */
 typedef struct mezzo_scaler_config {
     mezzo_scale_mode mode;
     float init;                  /* first S; a power of two, as all factors and bounds are */
     float growth;                /* above 1: on S after `growth_interval` clean steps      */
     float backoff;               /* below 1: on S after an overflow                        */
-    int32_t growth_interval;     /* clean steps */
-    float min;                   /* a backoff stops here; at most init                     */
+    int32_t growth_interval;     /* clean steps; headroom: steps between measurements      */
+    float min, max;              /* bounds of S, around init                               */
+    int32_t headroom;            /* bits between the largest gradient and FP16's largest   */
     int32_t hysteresis;          /* the overflow that is the first to move S: 1, 2, ...    */
     bool consecutive_hysteresis; /* a clean step starts that count again; else only growth does */
     bool skip_at_min; /* an overflow at `min` skips the step as any other; else it is the end */
 } mezzo_scaler_config;
+
+enum {
+    MEZZO_SCALE_HISTORY = 4
+};
 
 /* Plain data: copy it to save it, assign it to restore it. */
 typedef struct mezzo_scaler {
@@ -64,15 +72,29 @@ typedef struct mezzo_scaler {
     int32_t growth_tracker;     /* clean steps since S grew or a step was skipped; DEEPSPEED: only
                                    since a step was skipped */
     int32_t hysteresis_tracker; /* overflows until S moves, that one included */
+    float maxima[MEZZO_SCALE_HISTORY]; /* HEADROOM: of the last measurements, divided by S */
+    int32_t measured;                  /* how many there were */
 } mezzo_scaler;
 
-/* INVALID_ARGUMENT if a value is outside its range; AUTO is taken for PYTORCH here.  `*out` is
- * untouched on failure. */
+/* What a step showed. */
+typedef struct mezzo_scale_evidence {
+    bool skipped;    /* it was not applied, for whatever cause                                  */
+    bool overflow;   /* backward made an Inf where everything before was finite                 */
+    bool measured;   /* the next two are of this step; without meaning in one that was skipped  */
+    float max;       /* largest magnitude in the FP16 tensors that backward made, scaled by S   */
+    float underflow; /* subnormals among their elements that are not 0; a fraction              */
+} mezzo_scale_evidence;
+
+/* INVALID_ARGUMENT if a value is outside its range; AUTO is taken for PYTORCH here, whose rule
+ * needs no measurement.  `*out` is untouched on failure. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_scaler_init(mezzo_ctx *ctx, mezzo_scaler *out,
                                                           const mezzo_scaler_config *config);
 /* After each step: `found_inf` says that a gradient was Inf or NaN and the step was not applied.
  * False if the rule gives up, as DEEPSPEED does at `min`: nothing has changed then. */
 MEZZO_API bool mezzo_scaler_update(mezzo_scaler *scaler, bool found_inf);
+/* Likewise with all that HEADROOM looks at; the other modes read `skipped` alone, as their peers
+ * do. */
+MEZZO_API bool mezzo_scaler_observe(mezzo_scaler *scaler, const mezzo_scale_evidence *evidence);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
  *
  * A step whose gradients are not finite is skipped: weights, moments, statistics, step count and
  * learning rate stay as they were, bit for bit; only the attempt counter and the loss scale move.
+ * The step is then run again to find out which tensor was the first that was not finite.
  */
 #ifndef MEZZO_TRAIN_H
 #define MEZZO_TRAIN_H
@@ -74,6 +75,10 @@ typedef struct mezzo_trainer_config {
      * over all rows of the window that count: a cross-entropy says how many (mezzo/ops.h), and with
      * any other loss each micro-batch counts as much. */
     int32_t accumulate;
+    /* A window with micro-batches whose data or forward pass are not finite is run again without
+     * them; with this, it is skipped as a whole. */
+    bool no_salvage;
+    int32_t meter_every; /* commits between measurements of all tensors; 0: none */
 } mezzo_trainer_config;
 
 typedef struct mezzo_trainer mezzo_trainer;
@@ -84,23 +89,30 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_create(mezzo_trainer **out
                                                              const mezzo_trainer_config *config);
 MEZZO_API void mezzo_trainer_destroy(mezzo_trainer *trainer);
 
+/* The cause is where the first Inf or NaN of the step is, in the order of its operations. */
 typedef enum mezzo_skip_reason {
     MEZZO_SKIP_NONE,
-    MEZZO_SKIP_GRADIENT,  /* a gradient is Inf or NaN                              */
-    MEZZO_SKIP_STATISTIC, /* a running statistic would become Inf or NaN           */
-    MEZZO_SKIP_LOSS,      /* the loss itself is not finite                          */
-    MEZZO_SKIP_NORM       /* finite, but the norm is beyond 2^60: the update could overflow */
+    MEZZO_SKIP_DATA,     /* in an input                                                          */
+    MEZZO_SKIP_FORWARD,  /* forward made it: an activation, a statistic, the loss                */
+    MEZZO_SKIP_GRADIENT, /* backward overflowed: an Inf, where all before is finite              */
+    MEZZO_SKIP_NAN,      /* backward made a NaN without an Inf                                   */
+    MEZZO_SKIP_NORM      /* all is finite, but the norm is beyond 2^60: the update could overflow */
 } mezzo_skip_reason;
+MEZZO_API const char *mezzo_skip_reason_name(mezzo_skip_reason reason); /* "data", "forward"... */
 
 /* What happened; an overflow is a result, not an error. */
 typedef struct mezzo_step_result {
     int64_t step;    /* committed steps, this one included if it was */
     int64_t attempt; /* tries, this one included                     */
     bool skipped;
+    /* Why: of a skipped step, and of micro-batches that a committed one left out. */
     mezzo_skip_reason reason;
-    const char *where; /* the parameter or statistic that `reason` is about; null otherwise */
-    double loss;       /* unscaled */
-    double grad_norm;  /* unscaled, before clipping; Inf or NaN if the gradients are */
+    const char *where;   /* the input, or the operation that made it ("conv1/dx"); or null */
+    int32_t micro_batch; /* the first one it is about, from 0 */
+    int32_t dropped;     /* micro-batches left out */
+    bool measured;       /* meters are of this step */
+    double loss;         /* unscaled */
+    double grad_norm;    /* unscaled, before clipping; Inf or NaN if the gradients are */
     double lr;
     float loss_scale; /* of this step */
 } mezzo_step_result;
@@ -110,6 +122,20 @@ typedef struct mezzo_step_result {
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_step(mezzo_trainer *trainer,
                                                            const mezzo_binding *inputs, int count,
                                                            mezzo_step_result *result);
+
+/* A tensor that forward or backward makes, or an input, in the last step that was measured, as it
+ * was stored: gradients are scaled.  Over all micro-batches. */
+typedef struct mezzo_meter {
+    const char *name; /* of the operation; valid as long as the trainer */
+    mezzo_dtype dtype;
+    bool is_gradient; /* made by backward */
+    double max;       /* largest finite magnitude */
+    double underflow; /* subnormals among the elements that are not 0: digits are lost */
+    double overflow;  /* Inf and NaN among all elements */
+    double zeros;     /* among all elements */
+} mezzo_meter;
+MEZZO_API int mezzo_trainer_meter_count(const mezzo_trainer *trainer);
+MEZZO_API mezzo_meter mezzo_trainer_meter(const mezzo_trainer *trainer, int index);
 
 /* The skip ledger: every skipped step, of which the last MEZZO_LEDGER_MAX are kept. */
 enum {

@@ -32,9 +32,9 @@ typedef struct mzi_backend {
                                    const mzi_buffer *arena, const mzi_buffer *own,
                                    mzi_program **out);
     void (*program_destroy)(struct mzi_backend *backend, mzi_program *program); /* null: allowed */
-    /* Calls [first, last) of the plan. */
+    /* Calls [first, last) of the plan; those of meters only if `meters`. */
     mezzo_status (*program_run)(struct mzi_backend *backend, mzi_program *program, int32_t first,
-                                int32_t last);
+                                int32_t last, bool meters);
     mezzo_status (*finish)(struct mzi_backend *backend);
 } mzi_backend;
 

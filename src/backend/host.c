@@ -12,6 +12,7 @@ typedef struct step {
     mzk_args args;
     mezzo_op_operands user; /* family user */
     int64_t rows, grain;
+    bool is_meter;
     unsigned char *scratch; /* of worker 0; the others' follow */
     uint64_t scratch_stride;
 } step;
@@ -42,10 +43,12 @@ static void run_alone(const step *s) {
 }
 
 static mezzo_status program_run(mzi_backend *backend, mzi_program *program, int32_t first,
-                                int32_t last) {
+                                int32_t last, bool meters) {
     mzi_host *host = (mzi_host *)backend;
     for (int32_t c = first; c < last; c++) {
         step *s = &program->steps[c];
+        if (s->is_meter && !meters)
+            continue;
         if (host->use_team)
             mzi_team_run(backend->ctx->team, run_chunk, s, s->rows, s->grain);
         else
@@ -81,6 +84,7 @@ static void bind(const binding *b, const mzi_call *call, step *s, unsigned char 
     }
     s->rows = call->rows;
     s->grain = call->grain;
+    s->is_meter = call->is_meter;
     s->scratch = scratch;
     s->scratch_stride = b->plan->worker_bytes;
     if (call->family == MZK_user) {

@@ -63,8 +63,9 @@ static const mezzo_config_key keys[] = {
     {"precision.strict", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
      "fail if a kernel would not compute in the type asked for"},
     {"precision.loss_scale.mode", MEZZO_CONFIG_CHOICE, "auto",
-     "auto|none|static|pytorch|megatron|deepspeed", 0, 0,
-     "whose rule moves the loss scale; auto: pytorch if something computes in f16, none otherwise"},
+     "auto|none|static|headroom|pytorch|megatron|deepspeed", 0, 0,
+     "whose rule moves the loss scale; auto: headroom if something computes in f16, none "
+     "otherwise"},
     {"precision.loss_scale.init", MEZZO_CONFIG_REAL, "auto", "auto", 1, LOSS_SCALE_MAX,
      "first loss scale, a power of two; auto: 65536, megatron 4294967296"},
     {"precision.loss_scale.growth", MEZZO_CONFIG_REAL, "auto", "auto", 2, 65536,
@@ -72,9 +73,15 @@ static const mezzo_config_key keys[] = {
     {"precision.loss_scale.backoff", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-16, 0.5,
      "pytorch, megatron: factor after an overflow, a power of two; auto: 0.5"},
     {"precision.loss_scale.interval", MEZZO_CONFIG_INT, "auto", "auto", 1, COUNT_MAX,
-     "clean steps before the scale grows; auto: pytorch 2000, megatron and deepspeed 1000"},
+     "clean steps before the scale grows; headroom: steps between measurements; auto: pytorch "
+     "2000, "
+     "megatron and deepspeed 1000, headroom 16"},
     {"precision.loss_scale.min", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-64, LOSS_SCALE_MAX,
-     "megatron, deepspeed: smallest loss scale, a power of two; auto: 1"},
+     "smallest loss scale, a power of two; auto: megatron and deepspeed 1, headroom 2^-14"},
+    {"precision.loss_scale.max", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-14, LOSS_SCALE_MAX,
+     "headroom: largest loss scale, a power of two; auto: 2^40"},
+    {"precision.loss_scale.headroom", MEZZO_CONFIG_INT, "auto", "auto", 1, 24,
+     "headroom: bits kept between the largest gradient and FP16's largest value; auto: 3"},
     {"precision.loss_scale.hysteresis", MEZZO_CONFIG_INT, "auto", "auto", 1, COUNT_MAX,
      "megatron, deepspeed: the overflow that is the first to lower the scale; auto: 2"},
     {"precision.loss_scale.consecutive_hysteresis", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
@@ -125,6 +132,10 @@ static const mezzo_config_key keys[] = {
      "part of each label that is spread over all classes, in training only"},
     {"train.accumulate", MEZZO_CONFIG_INT, "1", NULL, 1, 1048576,
      "micro-batches of a step; their gradients are summed in FP32"},
+    {"train.salvage", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
+     "run a step again without the micro-batches whose data or forward pass are not finite"},
+    {"train.meter_every", MEZZO_CONFIG_INT, "100", NULL, 0, COUNT_MAX,
+     "steps between measurements of all tensors, which go to tensors.jsonl; 0: none"},
     {"train.recompute", MEZZO_CONFIG_RECORD_LIST, "[]", "match:text", 0, 0,
      "forward operations by name pattern that backward makes again instead of keeping their "
      "results; "

@@ -66,6 +66,7 @@ typedef struct mzi_node {
     mezzo_dtype compute; /* type of its data operands; sums accumulate in FP32 or wider */
     mzi_rule rule;
     const char *reason;
+    bool is_meter; /* only observes: runs may leave it out, and no number depends on it */
 } mzi_node;
 
 typedef struct mzi_output {
@@ -111,6 +112,7 @@ struct mezzo_graph {
     int32_t loss_rows;     /* F32 scalar: the rows that the loss is a mean over */
     int32_t loss_scale;    /* input, F32 scalar: the seed of backward */
     int32_t position;      /* input, I32 [1]: tokens before this one; DECODE only */
+    bool metered;          /* its plan gets meters (passes/meters.c) */
     int32_t rng; /* input, I32 [4]: seed, step, sample offset; made by the first dropout */
 };
 

@@ -42,6 +42,7 @@ mzi_call *mzi_emit(mzi_lowering *lowering, mzk_family family, int64_t rows, int6
     memset(call, 0, sizeof *call);
     call->family = family;
     call->node = lowering->node;
+    call->is_meter = lowering->graph->nodes[lowering->node].is_meter;
     call->rows = rows;
     call->grain = grain;
     return call;

@@ -23,6 +23,7 @@ typedef struct mzi_call {
     mzi_operand out[MZK_OUT_MAX], in[MZK_IN_MAX];
     mzk_params p;
     int64_t rows, grain;
+    bool is_meter;                     /* of such a node */
     const struct mzi_call *packed_for; /* family pack: the call that will read the result */
     mzi_choice choice;                 /* the backend's answer */
 } mzi_call;

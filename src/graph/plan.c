@@ -5,7 +5,8 @@ static mezzo_status lower_all(mzi_plan *plan) {
     mezzo_graph *graph = plan->graph;
     for (int32_t n = 0; n < graph->node_count; n++) {
         MZI_TRY(mzi_lower_node(&plan->lowering, n));
-        plan->flops += mzi_node_flops(graph, &graph->nodes[n]);
+        if (!graph->nodes[n].is_meter)
+            plan->flops += mzi_node_flops(graph, &graph->nodes[n]);
         plan->cast_count += graph->nodes[n].op == &mzi_op_cast;
         for (int p = (int)graph->nodes[n].phase; p <= MZI_PHASE_UPDATE; p++)
             plan->phase_end[p] = plan->lowering.call_count;
@@ -38,6 +39,8 @@ static mezzo_status make(mzi_plan *plan, const mzi_plan_config *config) {
     /* Behind the hash, since it changes no number. */
     MZI_TRY(mzi_pass_recompute(plan->graph, config->recompute, config->recompute_count));
     MZI_TRY(mzi_pass_layout(plan->graph, plan->target));
+    if (plan->graph->metered)
+        MZI_TRY(mzi_pass_meters(plan));
     MZI_TRY(lower_all(plan));
     if (plan->graph->arena.exhausted)
         return mzi_out_of_memory(plan->graph->ctx, 0, "the names of a plan");

@@ -11,6 +11,13 @@ typedef struct mzi_place {
     uint64_t offset;
 } mzi_place;
 
+/* What a meter measures, in the order in which a run makes it. */
+typedef struct mzi_meter {
+    int32_t of, stats; /* values: the tensor, its figures (graph/stats.h) */
+    mzi_phase phase;
+    const char *name; /* of the node that makes it, or of the input */
+} mzi_meter;
+
 typedef struct mzi_plan {
     mezzo_graph *graph; /* owned */
     mzi_target *target;
@@ -20,6 +27,8 @@ typedef struct mzi_plan {
     int32_t place_count;
     uint64_t arena_bytes;
     uint64_t worker_bytes; /* the most that any call asks for */
+    mzi_meter *meters;     /* of forward and backward; in the graph's arena */
+    int32_t meter_count;
     int cast_count, fallback_count;
     double flops;
     char numerics_hash[65], execution_hash[65];
@@ -34,6 +43,8 @@ mezzo_status mzi_pass_check_casts(mezzo_graph *graph);
 mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count);
 /* Packed weights for the calls that ask for them (passes/layout.c). */
 mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target);
+/* Meters behind every node of forward and backward (passes/meters.c). */
+mezzo_status mzi_pass_meters(mzi_plan *plan);
 /* Offsets in the arena (passes/memory.c); calls are there already. */
 mezzo_status mzi_pass_memory(mzi_plan *plan);
 /* Both hashes (passes/hash.c); `recipe` says in words what the step does besides the graph. */

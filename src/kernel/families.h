@@ -83,6 +83,17 @@ typedef union mzk_params {
     } user;
 } mzk_params;
 
+/* What stats_part says of a chunk. */
+typedef enum mzk_stat {
+    MZK_STAT_SQUARES,
+    MZK_STAT_MAX,
+    MZK_STAT_INF,
+    MZK_STAT_NAN,
+    MZK_STAT_TINY,
+    MZK_STAT_ZERO,
+    MZK_STATS
+} mzk_stat;
+
 /* What a kernel gets: operands in the order that its family documents. */
 typedef struct mzk_args {
     void *out[MZK_OUT_MAX];
@@ -118,8 +129,9 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  * sum_part     [n] out part [chunks] f32; in x.  part[begin / grain] = sum of x.
  * colsum_part  [rows] out part [chunks,n] f32; in x [rows,n].  Sums down each column of the chunk.
  * sum_parts    [n] out y [n]; in part [parts,n] f32.  y = alpha (sum over parts, in order).
- * sumsq_part   [n] out part [chunks,2] f64 (in every instruction set); in x.  { sum of squares of
- *              the finite elements, in f64; number of non-finite elements }.
+ * stats_part   [n] out part [chunks,MZK_STATS] f64 (in every instruction set); in x.  By
+ *              mzk_stat: of the finite elements the sum of squares, in f64, and the largest
+ *              magnitude; the number of Inf, of NaN, of magnitudes in (0, alpha), of zeros.
  * max_pool     [B OH] out y [B,OH,OW,C], index u8 [B,OH,OW,C]; in x [B,H,W,C].  index is the
  *              position in the window (kh KW + kw) of the first maximum; a NaN in the window wins,
  *              padding never.
@@ -188,7 +200,7 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              = 0; w -= lr' (u + weight_decay w); m = beta2 m + (1 - beta2) g'.
  * muon_mean    [n] out m (in place of in 1), u f32; in g, m f32, s as above.  m = momentum m + (1 -
  *              momentum) g'; u = momentum m + (1 - momentum) g'.
- * muon_unit    [n] out y; in x, part f64 [parts,2] of sumsq_part.  y = x / (sqrt(sum over part, in
+ * muon_unit    [n] out y; in x, part f64 of stats_part.  y = x / (sqrt(sum of squares, by parts in
  *              order) + alpha).
  * muon_step    [n] out w (in place of in 1); in o, w f32, s as above.  w -= lr' (scale o +
  *              weight_decay w).

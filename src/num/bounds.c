@@ -45,6 +45,11 @@ double mzi_tiny(mezzo_dtype type) {
     return format_of(type).tiny;
 }
 
+/* Subnormals go up by `tiny`, and a normal number has 1 / (2 roundoff) steps up to its double. */
+double mzi_smallest_normal(mezzo_dtype type) {
+    return format_of(type).tiny / (2 * format_of(type).roundoff);
+}
+
 double mzi_largest(mezzo_dtype type) {
     return format_of(type).largest;
 }

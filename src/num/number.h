@@ -54,8 +54,10 @@ double mzi_unit_roundoff(mezzo_dtype type);
 /* gamma_n = n u / (1 - n u): the relative bound on a sum of n products accumulated in a type with
  * unit roundoff u, in any order (Higham, Accuracy and Stability, section 3.1). */
 double mzi_gamma(int64_t n, double u);
-/* Smallest positive subnormal and largest finite value of a floating-point type. */
+/* Smallest positive subnormal, smallest normal and largest finite value of a floating-point type.
+ */
 double mzi_tiny(mezzo_dtype type);
+double mzi_smallest_normal(mezzo_dtype type);
 double mzi_largest(mezzo_dtype type);
 
 #endif

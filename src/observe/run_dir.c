@@ -23,6 +23,7 @@ static const char *const run_files[] = {
     MZI_RUN_SUMMARY,
     MZI_RUN_METRICS,
     MZI_RUN_EVENTS,
+    MZI_RUN_TENSORS,
     MZI_RUN_FINAL "/model.safetensors",
     MZI_RUN_FINAL "/masters.safetensors",
 };
@@ -40,7 +41,7 @@ struct mzi_run_dir {
     char path[PATH_CAPACITY];
     char id[64];
     int lock_fd;
-    line_file metrics, events;
+    line_file metrics, events, tensors;
     char line[LINE_CAPACITY];
 };
 
@@ -134,11 +135,13 @@ static mezzo_status claim(mzi_run_dir *run, bool overwrite) {
     file_path checkpoints = path_of(run, MZI_RUN_CHECKPOINTS, "");
     MZI_TRY(mzi_fs_mkdirs(run->ctx, run->fs, checkpoints.text));
     MZI_TRY(open_lines(run, &run->metrics, MZI_RUN_METRICS));
-    return open_lines(run, &run->events, MZI_RUN_EVENTS);
+    MZI_TRY(open_lines(run, &run->events, MZI_RUN_EVENTS));
+    return open_lines(run, &run->tensors, MZI_RUN_TENSORS);
 }
 
 static void close_files(mzi_run_dir *run) {
-    int *const fds[] = {&run->metrics.fd, &run->events.fd, &run->lock_fd}; /* the lock last */
+    int *const fds[] = {&run->metrics.fd, &run->events.fd, &run->tensors.fd,
+                        &run->lock_fd}; /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
         if (*fds[i] >= 0)
             (void)run->fs->close(run->fs->user, *fds[i]);
@@ -179,7 +182,7 @@ mezzo_status mzi_run_dir_open(mzi_run_dir **out, mezzo_ctx *ctx, const mzi_fs *f
         return mzi_out_of_memory(ctx, sizeof *run, "a run directory");
     run->ctx = ctx;
     run->fs = fs;
-    run->lock_fd = run->metrics.fd = run->events.fd = -1;
+    run->lock_fd = run->metrics.fd = run->events.fd = run->tensors.fd = -1;
     make_id(run, config->name);
     mezzo_status status = config->path ? claim_given(run, config) : claim_default(run);
     if (status != MEZZO_OK) {
@@ -272,15 +275,18 @@ mezzo_status mzi_run_dir_metrics(mzi_run_dir *run, const mzi_metrics *metrics) {
     return end_line(run, &run->metrics, &json);
 }
 
-mezzo_status mzi_run_dir_event(mzi_run_dir *run, int64_t step, int64_t attempt, const char *kind,
-                               const mzi_field *fields, int count) {
+/* `kind` may be null. */
+static mezzo_status write_line(mzi_run_dir *run, line_file *file, int64_t step, int64_t attempt,
+                               const char *kind, const mzi_field *fields, int count) {
     mzi_json json = begin_line(run);
     mzi_json_key(&json, "step");
     mzi_json_integer(&json, step);
     mzi_json_key(&json, "attempt");
     mzi_json_integer(&json, attempt);
-    mzi_json_key(&json, "kind");
-    mzi_json_string(&json, kind);
+    if (kind) {
+        mzi_json_key(&json, "kind");
+        mzi_json_string(&json, kind);
+    }
     for (int i = 0; i < count; i++) {
         mzi_json_key(&json, fields[i].name);
         if (fields[i].text)
@@ -288,5 +294,15 @@ mezzo_status mzi_run_dir_event(mzi_run_dir *run, int64_t step, int64_t attempt, 
         else
             mzi_json_real(&json, fields[i].number);
     }
-    return end_line(run, &run->events, &json);
+    return end_line(run, file, &json);
+}
+
+mezzo_status mzi_run_dir_event(mzi_run_dir *run, int64_t step, int64_t attempt, const char *kind,
+                               const mzi_field *fields, int count) {
+    return write_line(run, &run->events, step, attempt, kind, fields, count);
+}
+
+mezzo_status mzi_run_dir_tensor(mzi_run_dir *run, int64_t step, int64_t attempt,
+                                const mzi_field *fields, int count) {
+    return write_line(run, &run->tensors, step, attempt, NULL, fields, count);
 }

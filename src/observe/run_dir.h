@@ -5,6 +5,7 @@
  *   plan.json
  *   metrics.jsonl     a line a report: time and every metric that was set
  *   events.jsonl      a line an event: time, step, attempt, kind, and what belongs to it
+ *   tensors.jsonl     a line a tensor and measurement: what it held (train.meter_every)
  *   summary.json      written last, as a whole
  *   checkpoints/final/model.safetensors, masters.safetensors
  *
@@ -23,6 +24,7 @@
 #define MZI_RUN_SUMMARY "summary.json"
 #define MZI_RUN_METRICS "metrics.jsonl"
 #define MZI_RUN_EVENTS "events.jsonl"
+#define MZI_RUN_TENSORS "tensors.jsonl"
 #define MZI_RUN_CHECKPOINTS "checkpoints"
 #define MZI_RUN_FINAL "checkpoints/final"
 
@@ -61,5 +63,8 @@ typedef struct mzi_field {
 /* A line of events.jsonl.  `kind` is one word: "skip", "scale", "save". */
 mezzo_status mzi_run_dir_event(mzi_run_dir *run, int64_t step, int64_t attempt, const char *kind,
                                const mzi_field *fields, int count);
+/* A line of tensors.jsonl. */
+mezzo_status mzi_run_dir_tensor(mzi_run_dir *run, int64_t step, int64_t attempt,
+                                const mzi_field *fields, int count);
 
 #endif

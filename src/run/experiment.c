@@ -54,7 +54,8 @@ static mezzo_scale_mode mode_of(const mezzo_config *c) {
     static const char *const names[] = {
         [MEZZO_SCALE_AUTO] = "auto",         [MEZZO_SCALE_NONE] = "none",
         [MEZZO_SCALE_STATIC] = "static",     [MEZZO_SCALE_PYTORCH] = "pytorch",
-        [MEZZO_SCALE_MEGATRON] = "megatron", [MEZZO_SCALE_DEEPSPEED] = "deepspeed"};
+        [MEZZO_SCALE_MEGATRON] = "megatron", [MEZZO_SCALE_DEEPSPEED] = "deepspeed",
+        [MEZZO_SCALE_HEADROOM] = "headroom"};
     const char *mode = mezzo_config_text(c, "precision.loss_scale.mode");
     int found = 0;
     while (strcmp(names[found], mode) != 0) /* the schema lets no other word through */
@@ -76,6 +77,8 @@ static mezzo_scaler_config scaler_of(const mezzo_config *c) {
         .backoff = real_or(c, "precision.loss_scale.backoff", 0.0f),
         .growth_interval = (int32_t)mezzo_config_int(c, "precision.loss_scale.interval"),
         .min = real_or(c, "precision.loss_scale.min", 0.0f),
+        .max = real_or(c, "precision.loss_scale.max", 0.0f),
+        .headroom = (int32_t)mezzo_config_int(c, "precision.loss_scale.headroom"),
         .hysteresis = (int32_t)mezzo_config_int(c, "precision.loss_scale.hysteresis"),
         .consecutive_hysteresis =
             mezzo_config_bool(c, "precision.loss_scale.consecutive_hysteresis"),
@@ -127,12 +130,14 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     e->steps = mezzo_config_int(c, "train.steps");
     if (e->steps == 0)
         e->steps = (samples + e->data.step_batch - 1) / e->data.step_batch;
-    const mezzo_trainer_config config = {.optimizer = optimizer_of(c, groups),
-                                         .scaler = scaler_of(c),
-                                         .clip = (float)mezzo_config_real(c, "train.clip"),
-                                         .accumulate =
-                                             (int32_t)mezzo_config_int(c, "train.accumulate"),
-                                         .schedule = schedule_of(c, e->steps)};
+    const mezzo_trainer_config config = {
+        .optimizer = optimizer_of(c, groups),
+        .scaler = scaler_of(c),
+        .clip = (float)mezzo_config_real(c, "train.clip"),
+        .accumulate = (int32_t)mezzo_config_int(c, "train.accumulate"),
+        .no_salvage = !mezzo_config_bool(c, "train.salvage"),
+        .meter_every = (int32_t)mezzo_config_int(c, "train.meter_every"),
+        .schedule = schedule_of(c, e->steps)};
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }
 

@@ -89,20 +89,29 @@ static mezzo_status prepare(training *t) {
 }
 
 static mezzo_status note_skip(training *t, const mezzo_step_result *r) {
-    static const char *const reasons[] = {"none", "gradient", "statistic", "loss", "norm"};
-    const mzi_field fields[] = {{"reason", reasons[r->reason], 0.0},
+    const char *reason = mezzo_skip_reason_name(r->reason);
+    const mzi_field fields[] = {{"reason", reason, 0.0},
                                 {"where", r->where ? r->where : "", 0.0},
+                                {"micro_batch", NULL, (double)r->micro_batch},
                                 {"loss", NULL, r->loss},
                                 {"loss_scale", NULL, (double)r->loss_scale}};
-    MZI_TRY(event(t, r, "skip", fields, 4));
+    MZI_TRY(event(t, r, "skip", fields, 5));
     if (++t->skips_in_a_row < SKIPS_MAX)
         return MEZZO_OK;
     MZI_FAIL(t->e.ctx, MEZZO_NUMERICS,
              "%d steps in a row were skipped (last: %s%s%s, loss %g, loss scale %g): nothing is "
              "learned; look for NaN in the data, lower optimizer.lr, or set precision.compute to "
              "bf16 or f32",
-             (int)SKIPS_MAX, reasons[r->reason], r->where ? " of " : "", r->where ? r->where : "",
-             r->loss, (double)r->loss_scale);
+             (int)SKIPS_MAX, reason, r->where ? " of " : "", r->where ? r->where : "", r->loss,
+             (double)r->loss_scale);
+}
+
+static mezzo_status note_salvage(training *t, const mezzo_step_result *r) {
+    const mzi_field fields[] = {{"reason", mezzo_skip_reason_name(r->reason), 0.0},
+                                {"where", r->where ? r->where : "", 0.0},
+                                {"micro_batch", NULL, (double)r->micro_batch},
+                                {"dropped", NULL, (double)r->dropped}};
+    return event(t, r, "salvage", fields, 4);
 }
 
 static mezzo_status note_scale(training *t, const mezzo_step_result *r) {
@@ -160,6 +169,26 @@ static bool evaluation_is_due(const training *t, const mezzo_step_result *r) {
     return t->attempts * batch / count > (t->attempts - 1) * batch / count;
 }
 
+static mezzo_status note_tensors(training *t, const mezzo_step_result *r) {
+    for (int k = 0; k < mezzo_trainer_meter_count(t->e.trainer); k++) {
+        mezzo_meter m = mezzo_trainer_meter(t->e.trainer, k);
+        const mzi_field fields[] = {{"name", m.name, 0.0},
+                                    {"pass", m.is_gradient ? "backward" : "forward", 0.0},
+                                    {"type", mezzo_dtype_name(m.dtype), 0.0},
+                                    {"max", NULL, m.max},
+                                    {"underflow", NULL, m.underflow},
+                                    {"overflow", NULL, m.overflow},
+                                    {"zeros", NULL, m.zeros}};
+        MZI_TRY(mzi_run_dir_tensor(t->dir, r->step, r->attempt, fields, 7));
+    }
+    return MEZZO_OK;
+}
+
+static bool meters_are_due(const training *t, const mezzo_step_result *r) {
+    int64_t every = mezzo_config_int(t->e.config, "train.meter_every");
+    return r->measured && every > 0 && (r->step - !r->skipped) % every == 0;
+}
+
 static mezzo_status one_step(training *t, mezzo_step_result *r) {
     const mzi_dataset *data = &t->e.data;
     int64_t begin = mzi_clock_ns();
@@ -178,7 +207,7 @@ static mezzo_status one_step(training *t, mezzo_step_result *r) {
         t->summary.loss_first = r->loss;
     t->summary.loss_last = r->loss;
     t->summary.skipped_steps += r->skipped;
-    t->summary.overflow_events += r->reason == MEZZO_SKIP_GRADIENT || r->reason == MEZZO_SKIP_NORM;
+    t->summary.overflow_events += r->skipped && r->reason == MEZZO_SKIP_GRADIENT;
     return MEZZO_OK;
 }
 
@@ -193,6 +222,10 @@ static mezzo_status loop(training *t) {
             MZI_TRY(note_skip(t, &r));
         else
             t->skips_in_a_row = 0;
+        if (r.dropped)
+            MZI_TRY(note_salvage(t, &r));
+        if (meters_are_due(t, &r))
+            MZI_TRY(note_tensors(t, &r));
         if (evaluation_is_due(t, &r))
             MZI_TRY(evaluate(t, &r));
         t->stopped = t->hooks && t->hooks->stop && t->hooks->stop(t->hooks->user);

@@ -30,16 +30,16 @@ mezzo_status mezzo_gradient_check(mezzo_ctx *ctx, const void *gradient, mezzo_dt
     /* One part at a time: no memory is needed, and the order of the sum is fixed. */
     mezzo_gradient_norm total = {0};
     for (size_t begin = 0; begin < count; begin += MZI_GRAIN) {
-        double part[2] = {0.0, 0.0};
+        double part[MZK_STATS] = {0.0};
         size_t end = count - begin < MZI_GRAIN ? count : begin + MZI_GRAIN;
         mzk_args args = {.out = {part}, .in = {gradient}};
         args.out_type[0] = MEZZO_F64;
         args.in_type[0] = (uint8_t)dtype;
         args.p.e.n = (int64_t)count;
         args.p.e.grain = (int64_t)count + 1; /* every chunk to slot 0 */
-        mzk_pick(MZK_sumsq_part, ctx->isa)->fn(&args, (int64_t)begin, (int64_t)end);
-        total.sum_of_squares += part[0];
-        total.nonfinite += (int64_t)part[1];
+        mzk_pick(MZK_stats_part, ctx->isa)->fn(&args, (int64_t)begin, (int64_t)end);
+        total.sum_of_squares += part[MZK_STAT_SQUARES];
+        total.nonfinite += (int64_t)(part[MZK_STAT_INF] + part[MZK_STAT_NAN]);
     }
     *out = total;
     return MEZZO_OK;

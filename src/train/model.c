@@ -286,14 +286,15 @@ mezzo_status mzi_model_bind(mezzo_model *model, mezzo_entry entry, const mezzo_b
     return MEZZO_OK;
 }
 
-mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase first, mzi_phase last) {
+mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase first, mzi_phase last,
+                           bool meters) {
     mzi_backend *backend = model->backend;
     mzi_entry *e = &model->entries[entry];
     const int32_t *end = e->plan->phase_end;
     if (e->prepared_version != model->version && end[MZI_PHASE_PREPARE] > 0)
-        MZI_TRY(backend->program_run(backend, e->program, 0, end[MZI_PHASE_PREPARE]));
+        MZI_TRY(backend->program_run(backend, e->program, 0, end[MZI_PHASE_PREPARE], meters));
     e->prepared_version = model->version;
-    return backend->program_run(backend, e->program, first ? end[first - 1] : 0, end[last]);
+    return backend->program_run(backend, e->program, first ? end[first - 1] : 0, end[last], meters);
 }
 
 static mezzo_status run_forward(mezzo_model *model, mezzo_entry entry, const mezzo_binding *inputs,
@@ -301,7 +302,7 @@ static mezzo_status run_forward(mezzo_model *model, mezzo_entry entry, const mez
     mzi_error_clear(model->ctx);
     MZI_TRY(mzi_model_ensure(model, entry));
     MZI_TRY(mzi_model_bind(model, entry, inputs, count, 0, 1));
-    return mzi_model_run(model, entry, MZI_PHASE_FORWARD, MZI_PHASE_FORWARD);
+    return mzi_model_run(model, entry, MZI_PHASE_FORWARD, MZI_PHASE_FORWARD, false);
 }
 
 mezzo_status mezzo_model_evaluate(mezzo_model *model, const mezzo_binding *inputs, int count) {

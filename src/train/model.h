@@ -65,8 +65,10 @@ mezzo_status mzi_model_upload(mezzo_model *model, mezzo_entry entry, int32_t val
                               const void *data, uint64_t bytes);
 mezzo_status mzi_model_download(mezzo_model *model, mezzo_entry entry, int32_t value, void *data,
                                 uint64_t bytes);
-/* Make the derived weights again if parameters changed, then run the phases first..last. */
-mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase first, mzi_phase last);
+/* Make the derived weights again if parameters changed, then run the phases first..last; meters
+ * only if `meters`. */
+mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase first, mzi_phase last,
+                           bool meters);
 
 /* State for every PARAM and STATE value of the graph (model_state.c). */
 mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph);

@@ -1,12 +1,32 @@
 /* What a plan holds, for reports. */
 #include "train/model.h"
 
+/* Meters are no operations. */
+static int operation_count(const mzi_plan *plan) {
+    int count = 0;
+    for (int32_t n = 0; n < plan->graph->node_count; n++)
+        count += !plan->graph->nodes[n].is_meter;
+    return count;
+}
+
+/* The node of operation `index`; -1 if there are not so many. */
+static int32_t node_of(const mzi_plan *plan, int index) {
+    int32_t n = 0;
+    for (int at = -1; n < plan->graph->node_count; n++) {
+        at += !plan->graph->nodes[n].is_meter;
+        if (at == index)
+            return n;
+    }
+    return -1;
+}
+
 mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry, mezzo_plan_info *out) {
     mzi_error_clear(model->ctx);
     MZI_TRY(mzi_model_ensure(model, entry));
     const mzi_plan *plan = model->entries[entry].plan;
     int workers = mzi_team_size(model->ctx->team);
-    *out = (mezzo_plan_info){.op_count = plan->graph->node_count,
+    *out = (mezzo_plan_info){.op_count = operation_count(plan),
+                             .meter_count = plan->graph->node_count - operation_count(plan),
                              .cast_count = plan->cast_count,
                              .call_count = plan->lowering.call_count,
                              .fallback_count = plan->fallback_count,
@@ -38,11 +58,12 @@ mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int inde
     mzi_error_clear(model->ctx);
     MZI_TRY(mzi_model_ensure(model, entry));
     const mzi_plan *plan = model->entries[entry].plan;
-    if (index < 0 || index >= plan->graph->node_count)
+    int32_t n = node_of(plan, index);
+    if (index < 0 || n < 0)
         MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "operation %d: the plan has %d", index,
-                 plan->graph->node_count);
-    const mzi_node *node = &plan->graph->nodes[index];
-    const mzi_call *call = main_call(plan, index);
+                 operation_count(plan));
+    const mzi_node *node = &plan->graph->nodes[n];
+    const mzi_call *call = main_call(plan, n);
     const mzi_value *in = &plan->graph->values[node->in_count ? node->in[0] : 0];
     const mzi_value *first = &plan->graph->values[node->out_count ? node->out[0] : 0];
     *out = (mezzo_plan_op){.name = node->name,

@@ -22,6 +22,8 @@ static const mezzo_scaler_config defaults[] = {
                                .growth_interval = 1000,
                                .min = 1.0f,
                                .hysteresis = 2},
+    [MEZZO_SCALE_HEADROOM] =
+        {.init = 0x1p16f, .growth_interval = 16, .min = 0x1p-14f, .max = 0x1p40f, .headroom = 3},
 };
 
 static bool is_power_of_two(float x) {
@@ -47,6 +49,8 @@ static mezzo_scaler_config fill_in(const mezzo_scaler_config *config, mezzo_scal
         .backoff = real_or(config->backoff, initial->backoff),
         .growth_interval = count_or(config->growth_interval, initial->growth_interval),
         .min = real_or(config->min, initial->min),
+        .max = real_or(config->max, initial->max),
+        .headroom = count_or(config->headroom, initial->headroom),
         .hysteresis = count_or(config->hysteresis, initial->hysteresis),
         .consecutive_hysteresis = deepspeed && config->consecutive_hysteresis,
         .skip_at_min = deepspeed && config->skip_at_min};
@@ -71,6 +75,13 @@ static mezzo_status check(mezzo_ctx *ctx, const mezzo_scaler_config *c,
                  "loss scale min %g: a power of two, or scaling would round, and at most init, "
                  "which is %g",
                  (double)c->min, (double)c->init);
+    if (initial->max != 0.0f && (!is_power_of_two(c->max) || c->max < c->init))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "loss scale max %g: a power of two, or scaling would round, and at least init, "
+                 "which is %g",
+                 (double)c->max, (double)c->init);
+    if (initial->headroom && (c->headroom < 1 || c->headroom > 24))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale headroom %d: 1 to 24 bits", c->headroom);
     if (initial->hysteresis && c->hysteresis < 1)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale hysteresis %d: at least 1 overflow",
                  c->hysteresis);
@@ -93,5 +104,10 @@ mezzo_status mezzo_scaler_init(mezzo_ctx *ctx, mezzo_scaler *out,
 }
 
 bool mezzo_scaler_update(mezzo_scaler *scaler, bool found_inf) {
-    return mzi_scaler_step(scaler, found_inf);
+    const mezzo_scale_evidence evidence = {.skipped = found_inf, .overflow = found_inf};
+    return mzi_scaler_step(scaler, &evidence);
+}
+
+bool mezzo_scaler_observe(mezzo_scaler *scaler, const mezzo_scale_evidence *evidence) {
+    return mzi_scaler_step(scaler, evidence);
 }

@@ -1,10 +1,38 @@
-/* The scaler's state machine, shared by host and device.  Each rule is its peer's to the letter,
- * with the cases that nobody can have wanted; docs/numerics.md, "Loss scale", has formulas and
- * traps. */
+/* The scaler's state machine, shared by host and device.  Each rule but our own is its peer's to
+ * the letter, with the cases that nobody can have wanted; docs/numerics.md, "Loss scale", has
+ * formulas and traps. */
 #ifndef MZI_TRAIN_SCALER_H
 #define MZI_TRAIN_SCALER_H
 
+#include <math.h>
+
 #include "mezzo/precision.h"
+
+static inline double mzi_scaler_clamp(const mezzo_scaler_config *c, double scale) {
+    return fmin(fmax(scale, (double)c->min), (double)c->max);
+}
+
+/* S* = 2^(floor(log2(65504 / a)) - headroom), a the largest unscaled magnitude of the last
+ * measurements.  An overflow is a measurement too: 65520 is the least that rounds to FP16's Inf. */
+static inline void mzi_scaler_headroom(mezzo_scaler *s, const mezzo_scale_evidence *e) {
+    const mezzo_scaler_config *c = &s->config;
+    const double largest = 65504.0, infinite = 65520.0, many = 0x1p-10;
+    bool measured = e->measured && !e->skipped;
+    float a = 0.0f;
+    if (!e->overflow && !measured)
+        return;
+    s->maxima[s->measured++ % MEZZO_SCALE_HISTORY] =
+        (float)((e->overflow ? infinite : (double)e->max) / s->scale);
+    for (int k = 0; k < MEZZO_SCALE_HISTORY; k++)
+        a = fmaxf(a, s->maxima[k]);
+    double target = (double)c->max;
+    if (a > 0.0f)
+        target = fmin(target, ldexp(1.0, ilogb(largest / (double)a) - c->headroom));
+    /* With nothing but zeros left, or a part of the gradients losing digits, it hurries. */
+    double step = e->max > 0.0f && (double)e->underflow <= many ? 2.0 : 16.0;
+    double raised = e->overflow ? s->scale : s->scale * step;
+    s->scale = mzi_scaler_clamp(c, fmin(target, raised));
+}
 
 /* S is an FP32 tensor there: products are rounded to FP32. */
 static inline void mzi_scaler_pytorch(mezzo_scaler *s, bool found_inf) {
@@ -66,7 +94,8 @@ static inline bool mzi_scaler_deepspeed(mezzo_scaler *s, bool found_inf) {
 }
 
 /* False if the rule gives up; nothing has changed then. */
-static inline bool mzi_scaler_step(mezzo_scaler *s, bool found_inf) {
+static inline bool mzi_scaler_step(mezzo_scaler *s, const mezzo_scale_evidence *e) {
+    bool found_inf = e->skipped;
     switch (s->config.mode) {
     case MEZZO_SCALE_PYTORCH:
         mzi_scaler_pytorch(s, found_inf);
@@ -76,6 +105,9 @@ static inline bool mzi_scaler_step(mezzo_scaler *s, bool found_inf) {
         return true;
     case MEZZO_SCALE_DEEPSPEED:
         return mzi_scaler_deepspeed(s, found_inf);
+    case MEZZO_SCALE_HEADROOM:
+        mzi_scaler_headroom(s, e);
+        return true;
     case MEZZO_SCALE_AUTO:
     case MEZZO_SCALE_NONE:
     case MEZZO_SCALE_STATIC:

@@ -2,8 +2,10 @@
  *
  *   for each micro-batch: in -> forward, backward -> read loss
  *   norms -> read them -> decide
- *     commit: scalars in -> optimizer on every master, statistics -> step + 1
- *     skip:   nothing is written; the scale moves
+ *     commit:   scalars in -> optimizer on every master, statistics -> step + 1
+ *     else:     each micro-batch again, with meters: which tensor was the first to be not finite?
+ *       salvage: the window again without those whose data or forward is not -> decide
+ *       skip:    nothing is written; the scale moves
  *
  * A commit cannot fail half-way: finite gradients whose unscaled norm is below 2^60, with finite
  * moments, give finite updates (g^2 < 2^120 is far below FP32's 2^128; docs/numerics.md has the
@@ -14,22 +16,10 @@
 
 #include "base/digest.h"
 #include "train/scaler.h"
-#include "train/update.h"
+#include "train/trainer.h"
 
 enum {
     ACCUMULATE_MAX = 1 << 20
-};
-
-struct mezzo_trainer {
-    mezzo_model *model;
-    mezzo_trainer_config config;
-    mezzo_trainer_state state;
-    const mzi_optim_def *optim;
-    mzi_update update;
-    double *norm_host; /* as many as the largest gradient has parts, twice */
-    size_t norm_bytes;
-    double grad_factor;                  /* of this step: unscaling, without clipping */
-    mezzo_skip ledger[MEZZO_LEDGER_MAX]; /* skip k in slot k mod MEZZO_LEDGER_MAX */
 };
 
 static bool computes_f16(const mezzo_precision *precision) {
@@ -45,12 +35,14 @@ static void recipe_of(const mezzo_trainer *t, char *out, size_t capacity) {
     const mezzo_schedule *c = &t->config.schedule;
     mzi_format(
         out, capacity,
-        "accumulate %d; optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
-        "scale %d %a %a %a %d %a %d %d %d; schedule %d warmup %lld steps %lld min %a decay %lld",
-        t->config.accumulate, o->kind, (double)o->lr, (double)o->weight_decay, (double)o->beta1,
-        (double)o->beta2, (double)o->eps, (double)o->momentum, o->nesterov, (double)t->config.clip,
-        (int)s->mode, (double)s->init, (double)s->growth, (double)s->backoff, s->growth_interval,
-        (double)s->min, s->hysteresis, s->consecutive_hysteresis, s->skip_at_min, (int)c->kind,
+        "accumulate %d %d; optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
+        "scale %d %a %a %a %d %a %a %d %d %d %d; schedule %d warmup %lld steps %lld min %a decay "
+        "%lld",
+        t->config.accumulate, t->config.no_salvage, o->kind, (double)o->lr, (double)o->weight_decay,
+        (double)o->beta1, (double)o->beta2, (double)o->eps, (double)o->momentum, o->nesterov,
+        (double)t->config.clip, (int)s->mode, (double)s->init, (double)s->growth,
+        (double)s->backoff, s->growth_interval, (double)s->min, (double)s->max, s->headroom,
+        s->hysteresis, s->consecutive_hysteresis, s->skip_at_min, (int)c->kind,
         (long long)c->warmup, (long long)c->steps, (double)c->lr_min, (long long)c->decay);
 }
 
@@ -80,10 +72,32 @@ static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph) {
     return mzi_update_append(graph, t->optim, &t->config.optimizer, &t->update);
 }
 
+static void fit(mezzo_trainer *t, const mzi_plan *plan, int32_t value) {
+    size_t bytes = mzi_value_bytes(&plan->graph->values[value]);
+    t->parts_bytes = bytes > t->parts_bytes ? bytes : t->parts_bytes;
+}
+
+static mezzo_status give_memory(mezzo_trainer *t) {
+    const mzi_plan *plan = mzi_trainer_plan(t);
+    mezzo_ctx *ctx = t->model->ctx;
+    for (int32_t k = 0; k < t->update.norm_count; k++)
+        fit(t, plan, t->update.norms[k]);
+    for (int32_t m = 0; m < plan->meter_count; m++)
+        fit(t, plan, plan->meters[m].stats);
+    t->meters_bytes = (size_t)plan->meter_count * sizeof *t->meters;
+    t->parts = mzi_alloc(ctx, t->parts_bytes);
+    t->meters = mzi_alloc(ctx, t->meters_bytes);
+    t->faults = mzi_alloc(ctx, (size_t)t->config.accumulate * sizeof *t->faults);
+    if (!t->parts || !t->meters || !t->faults)
+        return mzi_out_of_memory(ctx, t->parts_bytes + t->meters_bytes, "meters");
+    return MEZZO_OK;
+}
+
 static mezzo_status plan(mezzo_trainer *t) {
     mezzo_graph *graph;
     char recipe[600];
     MZI_TRY(mzi_model_graph(t->model, MEZZO_ENTRY_TRAIN, &graph));
+    graph->metered = true;
     mezzo_status status = append_tail(t, graph);
     if (status != MEZZO_OK) {
         mzi_graph_destroy(graph);
@@ -91,14 +105,7 @@ static mezzo_status plan(mezzo_trainer *t) {
     }
     recipe_of(t, recipe, sizeof recipe);
     MZI_TRY(mzi_model_install(t->model, MEZZO_ENTRY_TRAIN, graph, recipe));
-    for (int32_t k = 0; k < t->update.norm_count; k++) {
-        size_t bytes = mzi_value_bytes(&graph->values[t->update.norms[k]]);
-        t->norm_bytes = bytes > t->norm_bytes ? bytes : t->norm_bytes;
-    }
-    t->norm_host = mzi_alloc(t->model->ctx, t->norm_bytes);
-    if (!t->norm_host)
-        return mzi_out_of_memory(t->model->ctx, t->norm_bytes, "gradient norms");
-    return MEZZO_OK;
+    return give_memory(t);
 }
 
 static mezzo_status create(mezzo_trainer *t) {
@@ -112,7 +119,7 @@ static mezzo_status create(mezzo_trainer *t) {
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw, lion, muon or sgd",
                  t->config.optimizer.kind ? t->config.optimizer.kind : "(null)");
     if (scaler.mode == MEZZO_SCALE_AUTO)
-        scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_PYTORCH : MEZZO_SCALE_NONE;
+        scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_HEADROOM : MEZZO_SCALE_NONE;
     MZI_TRY(mezzo_scaler_init(ctx, &t->state.scaler, &scaler));
     return plan(t);
 }
@@ -142,49 +149,49 @@ mezzo_status mezzo_trainer_create(mezzo_trainer **out, mezzo_model *model,
 void mezzo_trainer_destroy(mezzo_trainer *t) {
     if (!t)
         return;
-    mzi_free(t->model->ctx, t->norm_host, t->norm_bytes);
+    mzi_free(t->model->ctx, t->parts, t->parts_bytes);
+    mzi_free(t->model->ctx, t->meters, t->meters_bytes);
+    mzi_free(t->model->ctx, t->faults, (size_t)t->config.accumulate * sizeof *t->faults);
     mzi_free(t->model->ctx, t, sizeof *t);
 }
 
 static const mezzo_graph *graph_of(const mezzo_trainer *t) {
-    return t->model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
+    return mzi_trainer_plan(t)->graph;
 }
 
-/* One tensor's parts, in their order: the same sum on every run. */
-static mezzo_status read_norm(mezzo_trainer *t, int32_t index, double *squares, double *nonfinite) {
-    uint64_t bytes = mzi_value_bytes(&graph_of(t)->values[t->update.norms[index]]);
-    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, t->update.norms[index], t->norm_host,
-                               bytes));
-    *nonfinite = 0.0;
-    for (size_t part = 0; part < bytes / (2 * sizeof(double)); part++) {
-        *squares += t->norm_host[2 * part];
-        *nonfinite += t->norm_host[2 * part + 1];
-    }
+mezzo_status mzi_trainer_read_stats(mezzo_trainer *t, int32_t value, int32_t of, mzi_stats *stats) {
+    const mzi_value *values = graph_of(t)->values;
+    uint64_t bytes = mzi_value_bytes(&values[value]);
+    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, value, t->parts, bytes));
+    mzi_stats_add(stats, t->parts, bytes, mezzo_shape_count(values[of].tensor.shape));
     return MEZZO_OK;
 }
 
 /* The norm, and the first gradient or statistic that is not finite. */
 static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
     const mezzo_graph *graph = graph_of(t);
-    double total = 0.0, unused = 0.0, nonfinite;
+    double squares = 0.0, found = 0.0;
+    r->reason = MEZZO_SKIP_NONE;
     for (int32_t k = 0; k < t->update.norm_count; k++) {
         bool is_gradient = k < graph->grad_count;
-        MZI_TRY(read_norm(t, k, is_gradient ? &total : &unused, &nonfinite));
-        if (nonfinite == 0.0 || r->where)
-            continue;
         int32_t of =
             is_gradient ? graph->grads[k].param : graph->commits[k - graph->grad_count].state;
+        mzi_stats stats = {0};
+        MZI_TRY(mzi_trainer_read_stats(t, t->update.norms[k], of, &stats));
+        squares += is_gradient ? stats.squares : 0.0;
+        found += is_gradient ? stats.inf + stats.nan : 0.0;
+        if (stats.inf + stats.nan == 0.0 || r->reason)
+            continue;
         r->where = graph->values[of].name;
-        r->reason = is_gradient ? MEZZO_SKIP_GRADIENT : MEZZO_SKIP_STATISTIC;
+        r->reason = is_gradient ? MEZZO_SKIP_GRADIENT : MEZZO_SKIP_FORWARD;
     }
-    r->grad_norm =
-        r->reason == MEZZO_SKIP_GRADIENT ? (double)INFINITY : sqrt(total) * t->grad_factor;
+    r->grad_norm = found > 0.0 ? (double)INFINITY : sqrt(squares) * t->grad_factor;
     return MEZZO_OK;
 }
 
 static void judge(mezzo_step_result *r) {
     if (!isfinite(r->loss)) {
-        r->reason = MEZZO_SKIP_LOSS;
+        r->reason = MEZZO_SKIP_FORWARD;
         r->where = NULL; /* no gradient is to blame: they all come from the loss */
     } else if (r->reason == MEZZO_SKIP_NONE && !(r->grad_norm < 0x1p60)) {
         r->reason = MEZZO_SKIP_NORM;
@@ -206,16 +213,16 @@ static int64_t samples(const mezzo_graph *graph) {
     return 0;
 }
 
-static mezzo_status run_micro_batch(mezzo_trainer *t, const mezzo_binding *inputs, int count,
-                                    int32_t k) {
+mezzo_status mzi_trainer_run(mezzo_trainer *t, const mezzo_binding *inputs, int count, int32_t k,
+                             bool first, bool meters) {
     const mezzo_graph *graph = graph_of(t);
     const mzi_window *window = &t->update.window;
     const float one = 1.0f;
     const float scale = (float)t->state.scaler.scale; /* from 2^128 on infinite: an overflow */
-    const int32_t first = k == 0;
+    const int32_t is_first = first;
     MZI_TRY(mzi_model_bind(t->model, MEZZO_ENTRY_TRAIN, inputs, count, k, t->config.accumulate));
     MZI_TRY(give(t, graph->loss_scale, &scale, sizeof scale));
-    MZI_TRY(give(t, window->first, &first, sizeof first));
+    MZI_TRY(give(t, window->first, &is_first, sizeof is_first));
     MZI_TRY(give(t, window->one, &one, sizeof one));
     /* A try's own number and the sample in its window: neither workers nor the cut into
      * micro-batches change it. */
@@ -223,29 +230,95 @@ static mezzo_status run_micro_batch(mezzo_trainer *t, const mezzo_binding *input
     const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)t->state.attempt,
                              (uint32_t)(k * samples(graph))};
     MZI_TRY(give(t, graph->rng, key, sizeof key));
-    return mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD);
+    return mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD,
+                         meters);
 }
 
-/* All micro-batches.  The loss is their mean by rows. */
+/* Rows that the loss of the last micro-batch is a mean over. */
+static mezzo_status read_rows(mezzo_trainer *t, float *rows) {
+    const mzi_window *window = &t->update.window;
+    *rows = 1.0f;
+    if (!window->rows || window->one)
+        return MEZZO_OK;
+    return mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, window->rows, rows, sizeof *rows);
+}
+
+/* The micro-batches without a fault, and the norms.  The loss is their mean by rows. */
 static mezzo_status run_window(mezzo_trainer *t, const mezzo_binding *inputs, int count,
                                mezzo_step_result *r) {
-    const mezzo_graph *graph = graph_of(t);
     double loss_sum = 0.0, row_sum = 0.0;
+    bool first = true;
+    if (r->measured)
+        mzi_meters_clear(t);
     for (int32_t k = 0; k < t->config.accumulate; k++) {
-        float loss, rows = 1.0f;
-        MZI_TRY(run_micro_batch(t, inputs, count, k));
-        MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph->loss, &loss, sizeof loss));
-        if (t->update.window.rows && !t->update.window.one)
-            MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, t->update.window.rows, &rows,
-                                       sizeof rows));
+        float loss, rows;
+        if (t->faults[k].reason)
+            continue;
+        MZI_TRY(mzi_trainer_run(t, inputs, count, k, first, r->measured));
+        MZI_TRY(
+            mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph_of(t)->loss, &loss, sizeof loss));
+        MZI_TRY(read_rows(t, &rows));
+        if (r->measured)
+            MZI_TRY(mzi_meters_add(t));
         loss_sum += (double)loss * (double)rows;
         row_sum += (double)rows;
+        first = false;
     }
     bool one = t->config.accumulate == 1; /* its gradients are means already */
     row_sum = one || row_sum < 1.0 ? 1.0 : row_sum;
     r->loss = loss_sum / row_sum;
     t->grad_factor = 1.0 / ((double)r->loss_scale * row_sum);
-    return mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_CHECK, MZI_PHASE_CHECK);
+    MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_CHECK, MZI_PHASE_CHECK, false));
+    MZI_TRY(read_norms(t, r));
+    judge(r);
+    return MEZZO_OK;
+}
+
+/* Each micro-batch again, by itself. */
+static mezzo_status find_faults(mezzo_trainer *t, const mezzo_binding *inputs, int count,
+                                mezzo_step_result *r) {
+    bool found = false;
+    for (int32_t k = 0; k < t->config.accumulate; k++) {
+        MZI_TRY(mzi_trainer_run(t, inputs, count, k, true, true));
+        MZI_TRY(mzi_meters_fault(t, &t->faults[k]));
+        if (!t->faults[k].reason)
+            continue;
+        r->dropped++;
+        if (found && t->faults[k].reason != MEZZO_SKIP_GRADIENT)
+            continue;
+        if (found && r->reason == MEZZO_SKIP_GRADIENT)
+            continue;
+        /* An overflow of gradients comes before all others: the scale has to move. */
+        r->reason = t->faults[k].reason;
+        r->where = t->faults[k].where;
+        r->micro_batch = k;
+        found = true;
+    }
+    return MEZZO_OK;
+}
+
+/* Why, and whether a part of the window is good.  What single micro-batches do not show, their sum
+ * did: then the finding stays as it is. */
+static mezzo_status diagnose(mezzo_trainer *t, const mezzo_binding *inputs, int count,
+                             mezzo_step_result *r) {
+    mezzo_step_result again = *r;
+    if (r->reason == MEZZO_SKIP_NORM)
+        return MEZZO_OK;
+    MZI_TRY(find_faults(t, inputs, count, r));
+    bool some_are_good = r->dropped > 0 && r->dropped < t->config.accumulate;
+    if (t->config.no_salvage || !some_are_good || r->reason == MEZZO_SKIP_GRADIENT) {
+        r->dropped = 0;
+        return MEZZO_OK;
+    }
+    MZI_TRY(run_window(t, inputs, count, &again));
+    if (again.skipped) {
+        r->dropped = 0;
+        return MEZZO_OK;
+    }
+    r->skipped = false;
+    r->loss = again.loss;
+    r->grad_norm = again.grad_norm;
+    return MEZZO_OK;
 }
 
 static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
@@ -258,7 +331,8 @@ static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
                                               (float)(1.0 / (1.0 - pow((double)o->beta2, number)))};
     MZI_TRY(
         mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, t->update.scalars, scalars, sizeof scalars));
-    MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE));
+    MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE,
+                          r->measured));
     t->model->version++;
     t->state.step++;
     return MEZZO_OK;
@@ -274,7 +348,8 @@ static mezzo_status fail_at_min(const mezzo_trainer *t, const mezzo_step_result 
              r->where ? r->where : "", r->loss);
 }
 
-static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r) {
+static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r,
+                        const mezzo_scale_evidence *evidence) {
     mzi_metrics *m = &t->model->ctx->metrics;
     mzi_metric_set(m, MZI_METRIC_step, (double)r->step);
     mzi_metric_set(m, MZI_METRIC_attempts, (double)r->attempt);
@@ -283,22 +358,33 @@ static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r) {
     mzi_metric_set(m, MZI_METRIC_grad_norm, r->grad_norm);
     mzi_metric_set(m, MZI_METRIC_loss_scale, (double)r->loss_scale);
     mzi_metric_set(m, MZI_METRIC_lr, r->lr);
-    if (r->reason == MEZZO_SKIP_GRADIENT || r->reason == MEZZO_SKIP_NORM)
+    mzi_metric_add(m, MZI_METRIC_dropped_micro_batches, (double)r->dropped);
+    if (r->skipped && r->reason == MEZZO_SKIP_GRADIENT)
         mzi_metric_add(m, MZI_METRIC_overflow_events, 1.0);
+    if (!evidence->measured)
+        return;
+    mzi_metric_set(m, MZI_METRIC_gradient_underflow, (double)evidence->underflow);
+    mzi_metric_set(m, MZI_METRIC_gradient_max, (double)evidence->max);
 }
 
 mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, int count,
                                 mezzo_step_result *result) {
     mzi_error_clear(t->model->ctx);
-    mezzo_step_result r = {.loss_scale = (float)t->state.scaler.scale,
+    mezzo_step_result r = {.measured = mzi_meters_due(t),
+                           .loss_scale = (float)t->state.scaler.scale,
                            .lr = mezzo_schedule_lr(&t->config.schedule,
                                                    (double)t->config.optimizer.lr, t->state.step)};
+    memset(t->faults, 0, (size_t)t->config.accumulate * sizeof *t->faults);
     MZI_TRY(run_window(t, inputs, count, &r));
-    MZI_TRY(read_norms(t, &r));
-    judge(&r);
+    if (r.skipped)
+        MZI_TRY(diagnose(t, inputs, count, &r));
+    mezzo_scale_evidence evidence = {.skipped = r.skipped,
+                                     .overflow = r.skipped && r.reason == MEZZO_SKIP_GRADIENT};
+    if (r.measured)
+        mzi_meters_evidence(t, &evidence);
     if (!r.skipped)
         MZI_TRY(write_update(t, &r));
-    if (!mzi_scaler_step(&t->state.scaler, r.skipped))
+    if (!mzi_scaler_step(&t->state.scaler, &evidence))
         return fail_at_min(t, &r);
     t->state.attempt++;
     if (r.skipped)
@@ -306,9 +392,14 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
             (mezzo_skip){t->state.attempt, t->state.step, r.reason, r.loss_scale, r.where};
     r.step = t->state.step;
     r.attempt = t->state.attempt;
-    set_metrics(t, &r);
+    set_metrics(t, &r, &evidence);
     *result = r;
     return MEZZO_OK;
+}
+
+const char *mezzo_skip_reason_name(mezzo_skip_reason reason) {
+    static const char *const names[] = {"none", "data", "forward", "gradient", "nan", "norm"};
+    return (size_t)reason < sizeof names / sizeof *names ? names[reason] : "?";
 }
 
 bool mezzo_trainer_skip(const mezzo_trainer *t, int64_t back, mezzo_skip *out) {

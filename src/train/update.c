@@ -3,34 +3,8 @@
 #include <string.h>
 
 #include "base/glob.h"
+#include "graph/stats.h"
 #include "graph/write.h"
-
-static mezzo_status infer_norm(const mezzo_op_use *use) {
-    int64_t parts = mzi_chunks(mezzo_shape_count(use->in[0].shape), MZI_GRAIN);
-    use->out[0] = (mezzo_tensor){MEZZO_F64, mezzo_shape2(parts, 2)};
-    return MEZZO_OK;
-}
-
-static mezzo_status lower_norm(const mezzo_op_use *use, mzi_lowering *lowering) {
-    int64_t n = mezzo_shape_count(use->in[0].shape);
-    mzi_call *call = mzi_emit(lowering, MZK_sumsq_part, n, MZI_GRAIN);
-    call->out[0] = mzi_out(lowering, 0);
-    call->in[0] = mzi_in(lowering, 0);
-    call->p.e.n = n;
-    call->p.e.grain = MZI_GRAIN;
-    return MEZZO_OK;
-}
-
-/* The host adds the parts in their order: 16 bytes for 32768 elements. */
-static const mezzo_op_def gradient_norm = {.name = "gradient_norm",
-                                           .help = "sum of squares, and how many are not finite",
-                                           .in_min = 1,
-                                           .in_max = 1,
-                                           .out_count = 1,
-                                           .cast = MEZZO_CAST_REDUCE,
-                                           .not_differentiable = true,
-                                           .infer = infer_norm,
-                                           .lower = lower_norm};
 
 static mezzo_status add_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,
                               const int32_t *in, int count, const mezzo_attrs *attrs) {
@@ -64,7 +38,7 @@ static void group_of(const mezzo_optimizer_config *config, const mzi_value *para
 static mezzo_status add_norm(mezzo_graph *graph, int32_t of, int32_t value, mzi_update *out) {
     graph->origin = graph->values[of].name;
     mezzo_value in = {value};
-    mezzo_value norm = mezzo_apply(graph, &gradient_norm, "norm", &in, 1, NULL, NULL);
+    mezzo_value norm = mezzo_apply(graph, &mzi_op_stats, "norm", &in, 1, NULL, NULL);
     MZI_TRY(graph->status);
     graph->values[norm.id].is_output = true;
     graph->nodes[graph->node_count - 1].rule = MZI_RULE_REDUCE;

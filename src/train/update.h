@@ -9,8 +9,7 @@
 /* Values that the step reads and writes on the host's side. */
 typedef struct mzi_update {
     int32_t scalars; /* input, F32 [MZI_OPTIM_SCALARS] */
-    /* Values of F64 [parts,2], sums of squares and counts of non-finite: first of each gradient,
-     * then of the next value of each statistic. */
+    /* Figures (graph/stats.h): first of each gradient, then of the next value of each statistic. */
     int32_t *norms;
     int32_t norm_count;
     mzi_window window; /* zeroed with one micro-batch a step */

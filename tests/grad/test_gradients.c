@@ -110,8 +110,9 @@ static double evaluate(mezzo_model *model) {
     const mezzo_graph *graph = model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
     double loss;
     upload_inputs(model); /* a run may use their memory for something else afterwards */
-    assert_int_equal(mzi_model_run(model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD),
-                     MEZZO_OK);
+    assert_int_equal(
+        mzi_model_run(model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD, false),
+        MEZZO_OK);
     assert_int_equal(mzi_model_download(model, MEZZO_ENTRY_TRAIN, graph->loss, &loss, sizeof loss),
                      MEZZO_OK);
     return loss;

@@ -52,9 +52,10 @@ static void shape_sum(ck_case *c, int k) {
     c->out[0].count = (c->end + c->p.e.grain - 1) / c->p.e.grain;
 }
 
-static void shape_sumsq(ck_case *c, int k) {
+static void shape_stats(ck_case *c, int k) {
     shape_sum(c, k);
-    c->out[0].count *= 2;
+    c->p.e.alpha = k % 4 == 0 ? 0 : c->p.e.alpha;
+    c->out[0].count *= MZK_STATS;
 }
 
 static void shape_sum_parts(ck_case *c, int k) {
@@ -283,7 +284,7 @@ static void shape_optim(ck_case *c, int k) {
 static void shape_muon_unit(ck_case *c, int k) {
     shape_flat(c, k);
     c->p.e.parts = k == CK_BENCH_SHAPE ? 16 : k % 7 + 1;
-    c->in[1].count = 2 * c->p.e.parts;
+    c->in[1].count = MZK_STATS * c->p.e.parts;
 }
 
 /* M N K, transpose a, transpose b */
@@ -406,7 +407,7 @@ static const ck_family families[] = {
      NULL},
     {MZK_sum_parts, "x", "f", "v", "+", "1", "-", true, FLAT_SHAPES, shape_sum_parts, of_parts,
      NULL},
-    {MZK_sumsq_part, "d", "x", "v", "+", "0", "-", true, FLAT_SHAPES, shape_sumsq, none, NULL},
+    {MZK_stats_part, "d", "x", "v", "+", "0", "-", true, FLAT_SHAPES, shape_stats, none, NULL},
     {MZK_max_pool, "xu", "x", "v", "+", "1", "--", true, POOL_SHAPES, shape_pool, none, NULL},
     {MZK_max_pool_bwd, "x", "xu", "vn", "++", "00", "-", true, POOL_SHAPES, shape_pool, of_window,
      NULL},

@@ -229,8 +229,8 @@ static inline void parity_run_exact(const parity_model *m, int run) {
     parity_check(ctx, mzi_model_bind(m->model, MEZZO_ENTRY_TRAIN, inputs, 2, 0, 1));
     parity_check(
         ctx, mzi_model_upload(m->model, MEZZO_ENTRY_TRAIN, graph->loss_scale, &one, sizeof one));
-    parity_check(ctx,
-                 mzi_model_run(m->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD));
+    parity_check(ctx, mzi_model_run(m->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_FORWARD,
+                                    MZI_PHASE_BACKWARD, false));
     parity_free(inputs);
 }
 

@@ -41,7 +41,8 @@ static void train(mezzo_ctx *ctx, const variant *v, mezzo_loader *loader, trace 
     mezzo_trainer_config config = net_trainer_config();
     config.clip = 1.0f;
     /* So high that FP16 begins with overflows: skipped steps are part of what must repeat. */
-    config.scaler = (mezzo_scaler_config){MEZZO_SCALE_AUTO, .init = 0x1p21f, .growth_interval = 2};
+    config.scaler =
+        (mezzo_scaler_config){MEZZO_SCALE_PYTORCH, .init = 0x1p21f, .growth_interval = 2};
     mezzo_model *model = net_model(ctx, &n, v->compute);
     mezzo_trainer *trainer = NULL;
     NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));

@@ -401,8 +401,9 @@ static int check_node(const side *cpu, const side *ref, mezzo_entry entry, int32
         n.in[k] = read_value(cpu, entry, n.node->in[k]);
         write_value(ref, entry, n.node->in[k], n.in[k]);
     }
-    assert_int_equal(ref->model->backend->program_run(
-                         ref->model->backend, ref->model->entries[entry].program, first, last),
+    assert_int_equal(ref->model->backend->program_run(ref->model->backend,
+                                                      ref->model->entries[entry].program, first,
+                                                      last, false),
                      MEZZO_OK);
     node_solve(&n, ref->plan, index);
     for (int k = 0; k < n.node->out_count; k++) {
@@ -431,7 +432,8 @@ static int check_entry(const network *net, mezzo_model *on_cpu, mezzo_model *on_
     side cpu = keep_all(on_cpu, entry), ref = keep_all(on_ref, entry);
     upload_inputs(&cpu, entry, compute);
     upload_inputs(&ref, entry, compute);
-    assert_int_equal(mzi_model_run(on_cpu, entry, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD), MEZZO_OK);
+    assert_int_equal(mzi_model_run(on_cpu, entry, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD, false),
+                     MEZZO_OK);
     for (int32_t n = 0; n < ref.plan->graph->node_count; n++) {
         const mzi_node *node = &ref.plan->graph->nodes[n];
         if (find_node(cpu.plan->graph, node) < 0)
@@ -459,7 +461,7 @@ static int check_shared_memory(mezzo_model *kept, mezzo_model *shared, mezzo_dty
     assert_true(b.plan->arena_bytes < a.plan->arena_bytes);
     for (int run = 0; run < 2; run++) { /* the second finds the memory used */
         upload_inputs(&b, entry, compute);
-        assert_int_equal(mzi_model_run(shared, entry, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD),
+        assert_int_equal(mzi_model_run(shared, entry, MZI_PHASE_FORWARD, MZI_PHASE_BACKWARD, false),
                          MEZZO_OK);
     }
     assert_int_equal(a.plan->graph->grad_count, b.plan->graph->grad_count);

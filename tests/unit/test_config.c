@@ -260,7 +260,7 @@ static const char *const wrong_values[][2] = {
      "\"f8_e4m3\""},
     {"precision: {loss_scale: {mode: dynamic}}",
      "a.yaml:1:32: precision.loss_scale.mode: expected one of "
-     "auto|none|static|pytorch|megatron|deepspeed, got \"dynamic\""},
+     "auto|none|static|headroom|pytorch|megatron|deepspeed, got \"dynamic\""},
     {"precision: {loss_scale: {min: all}}",
      "a.yaml:1:31: precision.loss_scale.min: expected a number from 5.42101e-20 to "
      "1.84467441e+19, or auto, got \"all\""},

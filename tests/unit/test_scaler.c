@@ -329,14 +329,17 @@ static void test_defaults(void **state) {
     static const mezzo_scaler_config want[] = {
         {.mode = MEZZO_SCALE_NONE},
         {.mode = MEZZO_SCALE_STATIC, .init = 0x1p16f},
-        {MEZZO_SCALE_PYTORCH, 0x1p16f, 2.0f, 0.5f, 2000, 0.0f, 0, false, false},
-        {MEZZO_SCALE_MEGATRON, 0x1p32f, 2.0f, 0.5f, 1000, 1.0f, 2, false, false},
-        {MEZZO_SCALE_DEEPSPEED, 0x1p16f, 0.0f, 0.0f, 1000, 1.0f, 2, false, false}};
+        {MEZZO_SCALE_PYTORCH, 0x1p16f, 2.0f, 0.5f, 2000, .min = 0.0f},
+        {MEZZO_SCALE_MEGATRON, 0x1p32f, 2.0f, 0.5f, 1000, .min = 1.0f, .hysteresis = 2},
+        {MEZZO_SCALE_DEEPSPEED, 0x1p16f, 0.0f, 0.0f, 1000, .min = 1.0f, .hysteresis = 2},
+        {MEZZO_SCALE_HEADROOM, 0x1p16f, 0.0f, 0.0f, 16, 0x1p-14f, 0x1p40f, .headroom = 3}};
     static const mezzo_scaler_config odd = {.init = 32.0f,
                                             .growth = 4.0f,
                                             .backoff = 0.25f,
                                             .growth_interval = 7,
                                             .min = 0.5f,
+                                            .max = 64.0f,
+                                            .headroom = 5,
                                             .hysteresis = 3,
                                             .consecutive_hysteresis = true,
                                             .skip_at_min = true};
@@ -346,8 +349,9 @@ static void test_defaults(void **state) {
         const mezzo_scaler_config *c = &s.config;
         assert_true(c->mode == w->mode && c->init == w->init && c->growth == w->growth &&
                     c->backoff == w->backoff && c->growth_interval == w->growth_interval &&
-                    c->min == w->min && c->hysteresis == w->hysteresis &&
-                    !c->consecutive_hysteresis && !c->skip_at_min);
+                    c->min == w->min && c->max == w->max && c->headroom == w->headroom &&
+                    c->hysteresis == w->hysteresis && !c->consecutive_hysteresis &&
+                    !c->skip_at_min);
         assert_true(s.scale == (w->init != 0.0f ? (double)w->init : 1.0));
         assert_true(s.growth_tracker == 0 && s.hysteresis_tracker == w->hysteresis);
         mezzo_scaler_config given = odd;
@@ -359,6 +363,8 @@ static void test_defaults(void **state) {
         assert_true(c->backoff == (w->backoff != 0.0f ? odd.backoff : 0.0f));
         assert_true(c->growth_interval == (w->growth_interval ? odd.growth_interval : 0));
         assert_true(c->min == (w->min != 0.0f ? odd.min : 0.0f));
+        assert_true(c->max == (w->max != 0.0f ? odd.max : 0.0f));
+        assert_int_equal(c->headroom, w->headroom ? odd.headroom : 0);
         assert_true(c->hysteresis == (w->hysteresis ? odd.hysteresis : 0));
         assert_int_equal(c->skip_at_min, w->mode == MEZZO_SCALE_DEEPSPEED);
         assert_int_equal(c->consecutive_hysteresis, w->mode == MEZZO_SCALE_DEEPSPEED);
@@ -388,6 +394,12 @@ static void test_ranges(void **state) {
                {{MEZZO_SCALE_DEEPSPEED, .min = 131072.0f}, "at most init, which is 65536"},
                {{MEZZO_SCALE_MEGATRON, .init = 0.5f}, "min 1"},
                {{MEZZO_SCALE_MEGATRON, .hysteresis = -1}, "hysteresis -1"},
+               {{MEZZO_SCALE_HEADROOM, .max = 3.0f}, "max 3: a power of two"},
+               {{MEZZO_SCALE_HEADROOM, .max = 32.0f}, "at least init, which is 65536"},
+               {{MEZZO_SCALE_HEADROOM, .min = 131072.0f}, "at most init"},
+               {{MEZZO_SCALE_HEADROOM, .headroom = 25}, "headroom 25: 1 to 24"},
+               {{MEZZO_SCALE_HEADROOM, .headroom = -1}, "headroom -1"},
+               {{MEZZO_SCALE_HEADROOM, .growth_interval = -1}, "interval -1"},
                {{.mode = (mezzo_scale_mode)77}, "mode 77"}};
     mezzo_scaler scaler = scaler_of((mezzo_scaler_config){0});
     const mezzo_scaler untouched = scaler;
@@ -398,6 +410,93 @@ static void test_ranges(void **state) {
     }
 }
 
+/* The gradients' largest magnitude before scaling, step by step; what FP16 makes of it. */
+static mezzo_scale_evidence evidence_of(const mezzo_scaler *s, double max, bool measured) {
+    mezzo_scale_evidence e = {.overflow = max * s->scale >= 65520.0};
+    e.skipped = e.overflow;
+    e.measured = measured;
+    e.max = e.overflow ? 65504.0f : (float)(max * s->scale);
+    return e;
+}
+
+/* Steps until the scale is back where it was, after 15 steps in which gradients are 2^14 times as
+ * large; skips on the way. */
+static int regain(mezzo_scale_mode mode, int *skips) {
+    mezzo_scaler s = scaler_of((mezzo_scaler_config){.mode = mode});
+    int step = 0;
+    for (; step < 8000; step++) {
+        mezzo_scale_evidence e = evidence_of(&s, 0x1p-9, step % 16 == 0);
+        mezzo_scaler_observe(&s, &e);
+    }
+    double before = s.scale;
+    *skips = 0;
+    for (; step < 8015; step++) {
+        mezzo_scale_evidence e = evidence_of(&s, 0x1p5, step % 16 == 0);
+        *skips += e.skipped;
+        mezzo_scaler_observe(&s, &e);
+    }
+    assert_true(s.scale < before);
+    for (; s.scale < before && step < 100000; step++) {
+        mezzo_scale_evidence e = evidence_of(&s, 0x1p-9, step % 16 == 0);
+        *skips += e.skipped;
+        mezzo_scaler_observe(&s, &e);
+    }
+    return step - 8015;
+}
+
+static void test_headroom_regains_the_scale(void **state) {
+    (void)state;
+    int skips, skips_pytorch;
+    assert_true(regain(MEZZO_SCALE_HEADROOM, &skips) < 500);
+    assert_true(regain(MEZZO_SCALE_PYTORCH, &skips_pytorch) > 5000);
+    assert_true(skips <= skips_pytorch);
+}
+
+/* S* = 2^(floor(log2(65504 / a)) - 3) by hand. */
+static void test_headroom_formula(void **state) {
+    (void)state;
+    static const struct {
+        double max, want;               /* of the unscaled gradients; the scale it ends at */
+    } cases[] = {{1.0, 0x1p12},         /* floor(log2 65504) = 15 */
+                 {65504.0, 0x1p-3},     /* 0 - 3 */
+                 {65504.0 * 2, 0x1p-4}, /* the floor is below 1 */
+                 {0x1p-20, 0x1p32},     {0x1p-40, 0x1p40}, /* the cap */
+                 {0x1p30, 0x1p-14},                        /* the least */
+                 {0.0, 0x1p40}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        mezzo_scaler s = scaler_of((mezzo_scaler_config){.mode = MEZZO_SCALE_HEADROOM});
+        for (int step = 0; step < 2000; step++) {
+            mezzo_scale_evidence e = evidence_of(&s, cases[k].max, step % 16 == 0);
+            mezzo_scaler_observe(&s, &e);
+        }
+        assert_true(s.scale == cases[k].want);
+    }
+}
+
+/* What is not an overflow of gradients leaves the scale alone; so does a step without figures. */
+static void test_headroom_causes(void **state) {
+    (void)state;
+    mezzo_scaler s = scaler_of((mezzo_scaler_config){.mode = MEZZO_SCALE_HEADROOM});
+    const mezzo_scaler start = s;
+    mezzo_scaler_observe(&s, &(mezzo_scale_evidence){.skipped = true});
+    mezzo_scaler_observe(&s, &(mezzo_scale_evidence){.skipped = true, .measured = true});
+    mezzo_scaler_observe(&s, &(mezzo_scale_evidence){.max = 60000.0f});
+    assert_memory_equal(&s, &start, sizeof s);
+    mezzo_scaler_update(&s, false);
+    assert_memory_equal(&s, &start, sizeof s);
+    /* One overflow is a measurement of at least 65520: 2^-1 - 3 bits. */
+    mezzo_scaler_update(&s, true);
+    assert_true(s.scale == 0x1p12);
+    /* Far below the largest value it rises by 2, and by 16 where digits are lost. */
+    s = start;
+    mezzo_scaler_observe(&s, &(mezzo_scale_evidence){.measured = true, .max = 1.0f});
+    assert_true(s.scale == 0x1p17);
+    s = start;
+    mezzo_scaler_observe(&s,
+                         &(mezzo_scale_evidence){.measured = true, .max = 1.0f, .underflow = 0.1f});
+    assert_true(s.scale == 0x1p20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_trace),
@@ -406,6 +505,9 @@ int main(void) {
         cmocka_unit_test(test_at_min),
         cmocka_unit_test(test_restored_beyond_the_interval),
         cmocka_unit_test(test_modes_without_a_rule),
+        cmocka_unit_test(test_headroom_regains_the_scale),
+        cmocka_unit_test(test_headroom_formula),
+        cmocka_unit_test(test_headroom_causes),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_ranges),
     };

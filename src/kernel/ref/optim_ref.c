@@ -62,7 +62,7 @@ void mzk_muon_mean_ref(const mzk_args *args, int64_t begin, int64_t end) {
 void mzk_muon_unit_ref(const mzk_args *args, int64_t begin, int64_t end) {
     double sum = 0;
     for (int64_t k = 0; k < args->p.e.parts; k++)
-        sum += get(args, 1, 2 * k);
+        sum += get(args, 1, MZK_STATS * k + MZK_STAT_SQUARES);
     double norm = sqrt(sum) + (double)args->p.e.alpha;
     for (int64_t i = begin; i < end; i++)
         put(args, 0, i, get(args, 0, i) / norm);

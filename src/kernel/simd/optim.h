@@ -163,7 +163,7 @@ INLINE void muon_unit_loop(const mzk_args *args, int64_t begin, int64_t end, typ
     const double *part = args->in[1];
     double sum = 0;
     for (int64_t k = 0; k < args->p.e.parts; k++)
-        sum += part[2 * k];
+        sum += part[MZK_STATS * k + MZK_STAT_SQUARES];
     vf norm = vf_set((float)(sqrt(sum) + (double)args->p.e.alpha));
     for (int64_t i = begin; i < end; i += VL) {
         int64_t n = end - i < VL ? end - i : VL;

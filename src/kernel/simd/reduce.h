@@ -84,32 +84,56 @@ void MZK_IMPL(sum_parts)(const mzk_args *args, int64_t begin, int64_t end) {
         mzk_sum_parts_ref(args, begin, end);
 }
 
-/* Sum of squares of the finite lanes, and the number of the others.  x - x is 0 where x is finite,
- * and NaN elsewhere. */
-INLINE vd add_squares(vd sum, vf x, int64_t *bad) {
+/* What has been seen of a chunk.  Lanes that are not finite, and those past the end, are taken for
+ * zeros, and leave that count in the end. */
+typedef struct seen {
+    vd squares[2];
+    vf max;
+    int64_t lanes, finite, nan, zero, below;
+} seen;
+
+/* x - x is 0 where x is finite, and NaN elsewhere. */
+INLINE void see(seen *s, int turn, vf x, vf tiny, int64_t n) {
     vm finite = vf_equal(vf_sub(x, x), vf_zero());
-    *bad += VL - __builtin_popcount(vm_bits(finite));
-    vd wide = vd_of(vf_keep(finite, x));
-    return vd_fma(wide, wide, sum);
+    vf kept = vf_keep(finite, x), magnitude = vf_max(kept, vf_sub(vf_zero(), kept));
+    vd wide = vd_of(kept);
+    s->squares[turn] = vd_fma(wide, wide, s->squares[turn]);
+    s->max = vf_max(magnitude, s->max);
+    s->lanes += n;
+    s->finite += __builtin_popcount(vm_bits(finite)) - (VL - n);
+    s->nan += __builtin_popcount(vm_bits(vf_is_nan(x)));
+    s->zero += __builtin_popcount(vm_bits(vf_equal(kept, vf_zero()))) - (VL - n);
+    s->below += __builtin_popcount(vm_bits(vf_greater(tiny, magnitude)));
 }
-INLINE void sumsq_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+INLINE void stats_store(double *part, const seen *s, bool has_tiny) {
+    int64_t infinite = s->lanes - s->finite - s->nan, outside = s->lanes - s->finite;
+    part[MZK_STAT_SQUARES] = vd_sum(vd_add(s->squares[0], s->squares[1]));
+    part[MZK_STAT_MAX] = (double)vf_peak(s->max);
+    part[MZK_STAT_INF] = (double)infinite;
+    part[MZK_STAT_NAN] = (double)s->nan;
+    part[MZK_STAT_ZERO] = (double)(s->zero - outside);
+    part[MZK_STAT_TINY] = has_tiny ? (double)(s->below - s->zero) : 0;
+}
+INLINE void stats_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
     const void *x = args->in[0];
-    double *part = args->out[0];
     int64_t grain = args->p.e.grain;
+    vf tiny = vf_set(args->p.e.alpha);
     for (int64_t b = begin; b < end; b = chunk_end(b, grain, end)) {
-        int64_t i = b, stop = chunk_end(b, grain, end), bad = 0;
-        vd s0 = vd_zero(), s1 = s0;
+        int64_t i = b, stop = chunk_end(b, grain, end);
+        seen s = {{vd_zero(), vd_zero()}, vf_zero(), 0, 0, 0, 0, 0};
         for (; i + 2 * VL <= stop; i += 2 * VL) {
-            s0 = add_squares(s0, vf_load(x, t.a, i), &bad);
-            s1 = add_squares(s1, vf_load(x, t.a, i + VL), &bad);
+            see(&s, 0, vf_load(x, t.a, i), tiny, VL);
+            see(&s, 1, vf_load(x, t.a, i + VL), tiny, VL);
         }
-        for (; i < stop; i += VL)
-            s0 = add_squares(s0, lanes_load(x, t.a, i, stop - i < VL ? stop - i : VL), &bad);
-        part[b / grain * 2] = vd_sum(vd_add(s0, s1));
-        part[b / grain * 2 + 1] = (double)bad;
+        for (; i < stop; i += VL) {
+            int64_t n = stop - i < VL ? stop - i : VL;
+            see(&s, 0, lanes_load(x, t.a, i, n), tiny, n);
+            s.below -= args->p.e.alpha > 0 ? VL - n : 0;
+        }
+        stats_store((double *)args->out[0] + b / grain * MZK_STATS, &s, args->p.e.alpha > 0);
     }
 }
-void MZK_IMPL(sumsq_part)(const mzk_args *args, int64_t begin, int64_t end) {
-    if (!dispatch(sumsq_part_loop, args, begin, end, VARY_A))
-        mzk_sumsq_part_ref(args, begin, end);
+void MZK_IMPL(stats_part)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (!dispatch(stats_part_loop, args, begin, end, VARY_A))
+        mzk_stats_part_ref(args, begin, end);
 }

@@ -56,8 +56,8 @@ static void emit_product(mzi_lowering *lowering, mzi_operand out, mzi_operand le
 /* `to` = u / (|u| + eps). */
 static void emit_unit(mzi_lowering *lowering, const matrix *x, mzi_operand to, mzi_operand u) {
     int64_t parts = mzi_chunks(x->count, MZI_GRAIN);
-    mzi_operand part = mzi_scratch(lowering, MEZZO_F64, 2 * parts);
-    mzi_call *call = mzi_emit(lowering, MZK_sumsq_part, x->count, MZI_GRAIN);
+    mzi_operand part = mzi_scratch(lowering, MEZZO_F64, MZK_STATS * parts);
+    mzi_call *call = mzi_emit(lowering, MZK_stats_part, x->count, MZI_GRAIN);
     call->out[0] = part;
     call->in[0] = u;
     call->p.e.n = x->count;
