@@ -83,7 +83,7 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_write(mezzo_model *model, in
 /* The plan of an entry point in figures; planned at its first use. */
 typedef struct mezzo_plan_info {
     int op_count, cast_count, call_count, fallback_count;
-    int meter_count;           /* tensors whose figures can be taken */
+    int meter_count; /* tensors that meters look at; their nodes and calls are not counted above */
     uint64_t state_bytes;      /* parameters, statistics; moments and caches once they are there */
     uint64_t weight_bytes;     /* low-precision and packed copies of parameters                */
     uint64_t activation_bytes; /* the plan's memory: activations and gradients                 */

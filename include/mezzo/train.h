@@ -78,7 +78,7 @@ typedef struct mezzo_trainer_config {
     /* A window with micro-batches whose data or forward pass are not finite is run again without
      * them; with this, it is skipped as a whole. */
     bool no_salvage;
-    int32_t meter_every; /* commits between measurements of all tensors; 0: none */
+    int64_t meter_every; /* commits from one measurement of all tensors to the next; 0: never */
 } mezzo_trainer_config;
 
 typedef struct mezzo_trainer mezzo_trainer;
@@ -115,6 +115,7 @@ typedef struct mezzo_step_result {
     double grad_norm;    /* unscaled, before clipping; Inf or NaN if the gradients are */
     double lr;
     float loss_scale; /* of this step */
+    double stalled;   /* the share of all parameters together (mezzo_stall); NaN: not measured */
 } mezzo_step_result;
 
 /* One step.  The inputs are those of the TRAIN graph, for each micro-batch one behind the other:
@@ -149,6 +150,20 @@ typedef struct mezzo_skip {
 } mezzo_skip;
 /* The `back`-th last skip, from 0; false if there are not so many, or it is no longer kept. */
 MEZZO_API bool mezzo_trainer_skip(const mezzo_trainer *trainer, int64_t back, mezzo_skip *out);
+
+/* The stall meter: updates of less than half an ulp, which leave the weight as it was.  Of each
+ * trained parameter (a rate scale of 0 freezes) up to 4096 elements at a fixed distance are looked
+ * at, those whose gradient is 0 left out:
+ *
+ *   share of a parameter = stalled / counted
+ *   share of all         = sum (elements / sampled) stalled / sum (elements / sampled) counted */
+typedef struct mezzo_stall {
+    const char *param; /* valid as long as the trainer */
+    int64_t elements, sampled;
+    int64_t counted, stalled; /* at the last measurement; 0 before the first */
+} mezzo_stall;
+/* False if there is no trained parameter of this index. */
+MEZZO_API bool mezzo_trainer_stall(const mezzo_trainer *trainer, int index, mezzo_stall *out);
 
 /* Everything that a later step depends on, the model's tensors aside. */
 typedef struct mezzo_trainer_state {

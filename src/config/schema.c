@@ -134,8 +134,6 @@ static const mezzo_config_key keys[] = {
      "micro-batches of a step; their gradients are summed in FP32"},
     {"train.salvage", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
      "run a step again without the micro-batches whose data or forward pass are not finite"},
-    {"train.meter_every", MEZZO_CONFIG_INT, "100", NULL, 0, COUNT_MAX,
-     "steps between measurements of all tensors, which go to tensors.jsonl; 0: none"},
     {"train.recompute", MEZZO_CONFIG_RECORD_LIST, "[]", "match:text", 0, 0,
      "forward operations by name pattern that backward makes again instead of keeping their "
      "results; "
@@ -145,6 +143,10 @@ static const mezzo_config_key keys[] = {
      "weights"},
     {"train.eval_every", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
      "steps between evaluations; 0: at the end of each epoch"},
+    {"train.meter_every", MEZZO_CONFIG_INT, "100", NULL, 0, COUNT_MAX,
+     "commits from one measurement of all tensors to the next, for tensors.jsonl; 0: never"},
+    {"train.plateau", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
+     "say when the loss has stopped falling, and from which cause"},
     {"train.threads", MEZZO_CONFIG_INT, "auto", "auto", 0, 1024,
      "workers; auto: the CPUs that this process may use"},
     {"train.isa", MEZZO_CONFIG_CHOICE, "auto", "auto|ref|avx2|avx512|avx512_bf16", 0, 0,

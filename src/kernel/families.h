@@ -60,6 +60,9 @@ typedef union mzk_params {
         float eps, momentum;
     } norm; /* rows = B*H*W */
     struct {
+        int64_t n, stride; /* samples, elements from one to the next */
+    } sample;
+    struct {
         int64_t rows, n, T, V; /* rows of y, columns, length of a sequence, rows of the table */
     } embed;
     struct {
@@ -121,6 +124,9 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  * broadcast    [n] out y; in s (f32 scalar).  y = alpha s[0].
  * add_row      [rows, in place] out y [rows,n]; in x [rows,n], b [n].  y = x + b.
  * copy         [n] out y; in x.  Bytes of equal types.
+ * sample       [n] out y [n]; in x.  y[i] = x[i stride]; bytes of equal types.
+ * stalled      [1] out count f32 [2]; in g, w, old [n].  Of the samples whose g[i stride] is not 0
+ *              { how many there are; how many have w[i stride] = old[i] }.
  * dropout      [rows, in place] out y; in x, key (i32 [4]: seed low, seed high, step, sample
  *              offset).  Keeps an element with probability 1 - alpha and multiplies it by beta =
  *              1/(1 - alpha).  Element j of row r has the number i = (r + sample offset) n + j;

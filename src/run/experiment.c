@@ -136,7 +136,7 @@ static mezzo_status make_trainer(mzi_experiment *e) {
         .clip = (float)mezzo_config_real(c, "train.clip"),
         .accumulate = (int32_t)mezzo_config_int(c, "train.accumulate"),
         .no_salvage = !mezzo_config_bool(c, "train.salvage"),
-        .meter_every = (int32_t)mezzo_config_int(c, "train.meter_every"),
+        .meter_every = mezzo_config_int(c, "train.meter_every"),
         .schedule = schedule_of(c, e->steps)};
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }

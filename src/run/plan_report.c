@@ -47,6 +47,13 @@ static mezzo_status put_casts(mzi_text *text, mezzo_model *model, const mezzo_pl
     return MEZZO_OK;
 }
 
+static void put_meters(mzi_text *text, int tensors, int64_t every) {
+    if (every > 0)
+        mzi_text_put(text, "meters      %d tensors, every %lld steps\n", tensors, (long long)every);
+    else
+        mzi_text_put(text, "meters      off\n");
+}
+
 static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             mzi_text *text) {
     mzi_text_put(text, "%s, batch %lld, %s, %s, %d workers\n\n", e->kind->name,
@@ -63,6 +70,7 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     put_memory(text, info, eval_bytes);
     mzi_text_put(text, "\nwork        %.2f GFLOP a step in %d kernel calls, %d of them fallbacks\n",
                  info->flops * 1e-9, info->call_count, info->fallback_count);
+    put_meters(text, info->meter_count, mezzo_config_int(e->config, "train.meter_every"));
     mzi_text_put(text, "numerics    %s\nexecution   %s\n", info->numerics_hash,
                  info->execution_hash);
     return MEZZO_OK;
@@ -97,7 +105,7 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         json_array_append_new(operations, operation_json(&op));
     }
     *out = json_pack(
-        "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:o}",
+        "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:{s:i,s:I},s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -106,7 +114,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         "state_bytes", (json_int_t)info->state_bytes, "weight_bytes",
         (json_int_t)info->weight_bytes, "activation_bytes", (json_int_t)info->activation_bytes,
         "workspace_bytes", (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes,
-        "operations", operations);
+        "meters", "tensors", info->meter_count, "every",
+        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "operations", operations);
     return MEZZO_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "observe/run_dir.h"
 #include "run/runner.h"
+#include "run/watch.h"
 
 /* PyTorch's scale falls from 2^16 to 2^-48 in as many: no gradient can still overflow there. */
 enum {
@@ -18,6 +19,7 @@ enum {
 typedef struct training {
     mzi_experiment e;
     mzi_run_dir *dir;
+    mzi_watch watch;
     const mezzo_run_hooks *hooks;
     const char *label;
     mezzo_summary summary;
@@ -186,7 +188,7 @@ static mezzo_status note_tensors(training *t, const mezzo_step_result *r) {
 
 static bool meters_are_due(const training *t, const mezzo_step_result *r) {
     int64_t every = mezzo_config_int(t->e.config, "train.meter_every");
-    return r->measured && every > 0 && (r->step - !r->skipped) % every == 0;
+    return r->measured && every > 0 && (r->step + r->skipped) % every == 0;
 }
 
 static mezzo_status one_step(training *t, mezzo_step_result *r) {
@@ -194,6 +196,7 @@ static mezzo_status one_step(training *t, mezzo_step_result *r) {
     int64_t begin = mzi_clock_ns();
     mzi_feed feed;
     MZI_TRY(mzi_dataset_next_step(&t->e.data, &feed));
+    mzi_watch_feed(&t->watch, &feed);
     MZI_TRY(mezzo_trainer_step(t->e.trainer, feed.inputs, 2, r));
     int64_t ns = mzi_clock_ns() - begin;
     t->step_ns[t->attempts++ % t->ring] = ns;
@@ -218,6 +221,7 @@ static mezzo_status loop(training *t) {
         note_progress(t, &r);
         MZI_TRY(mzi_run_dir_metrics(t->dir, &t->e.ctx->metrics));
         MZI_TRY(note_scale(t, &r));
+        MZI_TRY(mzi_watch_step(&t->watch, t->dir, &r));
         if (r.skipped)
             MZI_TRY(note_skip(t, &r));
         else
@@ -275,6 +279,7 @@ static mezzo_status run(training *t, mezzo_runner *runner, const mezzo_config *c
     MZI_TRY(mzi_experiment_create(&t->e, runner, config));
     MZI_TRY(mzi_experiment_start(&t->e));
     MZI_TRY(prepare(t));
+    mzi_watch_init(&t->watch, &t->e);
     MZI_TRY(open_run(t));
     mezzo_status status = loop(t);
     if (status == MEZZO_NUMERICS) {

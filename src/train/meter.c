@@ -8,9 +8,9 @@
  */
 bool mzi_meters_due(const mezzo_trainer *t) {
     const mezzo_scaler_config *s = &t->state.scaler.config;
-    int32_t every = t->config.meter_every;
+    int64_t every = t->config.meter_every;
     return (s->mode == MEZZO_SCALE_HEADROOM && t->state.attempt % s->growth_interval == 0) ||
-           (every > 0 && t->state.step % every == 0);
+           (every > 0 && (t->state.step + 1) % every == 0);
 }
 
 void mzi_meters_clear(mezzo_trainer *t) {

@@ -1,22 +1,24 @@
 /* What a plan holds, for reports. */
 #include "train/model.h"
 
-/* Meters are no operations. */
-static int operation_count(const mzi_plan *plan) {
-    int count = 0;
-    for (int32_t n = 0; n < plan->graph->node_count; n++)
-        count += !plan->graph->nodes[n].is_meter;
-    return count;
+/* A meter's result is what it is there for; nodes that prepare it have none that is read. */
+static void count_nodes(const mzi_plan *plan, mezzo_plan_info *out) {
+    const mezzo_graph *graph = plan->graph;
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        out->op_count += !graph->nodes[n].is_meter;
+        out->meter_count +=
+            graph->nodes[n].is_meter && graph->values[graph->nodes[n].out[0]].is_output;
+    }
+    for (int32_t c = 0; c < plan->lowering.call_count; c++)
+        out->call_count += !plan->lowering.calls[c].is_meter;
 }
 
-/* The node of operation `index`; -1 if there are not so many. */
-static int32_t node_of(const mzi_plan *plan, int index) {
-    int32_t n = 0;
-    for (int at = -1; n < plan->graph->node_count; n++) {
-        at += !plan->graph->nodes[n].is_meter;
-        if (at == index)
+/* The node of operation `index`, meters not counted; -1 if there are not so many. */
+static int32_t find_node(const mezzo_graph *graph, int index) {
+    int seen = 0;
+    for (int32_t n = 0; n < graph->node_count; n++)
+        if (!graph->nodes[n].is_meter && seen++ == index)
             return n;
-    }
     return -1;
 }
 
@@ -25,16 +27,14 @@ mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry, mezzo_
     MZI_TRY(mzi_model_ensure(model, entry));
     const mzi_plan *plan = model->entries[entry].plan;
     int workers = mzi_team_size(model->ctx->team);
-    *out = (mezzo_plan_info){.op_count = operation_count(plan),
-                             .meter_count = plan->graph->node_count - operation_count(plan),
-                             .cast_count = plan->cast_count,
-                             .call_count = plan->lowering.call_count,
+    *out = (mezzo_plan_info){.cast_count = plan->cast_count,
                              .fallback_count = plan->fallback_count,
                              .state_bytes = mzi_model_state_bytes(model),
                              .weight_bytes = mzi_model_weight_bytes(model),
                              .activation_bytes = plan->arena_bytes,
                              .scratch_bytes = plan->worker_bytes * (uint64_t)workers,
                              .flops = plan->flops};
+    count_nodes(plan, out);
     mzi_format(out->numerics_hash, sizeof out->numerics_hash, "%s", plan->numerics_hash);
     mzi_format(out->execution_hash, sizeof out->execution_hash, "%s", plan->execution_hash);
     return MEZZO_OK;
@@ -58,10 +58,9 @@ mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int inde
     mzi_error_clear(model->ctx);
     MZI_TRY(mzi_model_ensure(model, entry));
     const mzi_plan *plan = model->entries[entry].plan;
-    int32_t n = node_of(plan, index);
-    if (index < 0 || n < 0)
-        MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "operation %d: the plan has %d", index,
-                 operation_count(plan));
+    int32_t n = find_node(plan->graph, index);
+    if (n < 0)
+        MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "the plan has no operation %d", index);
     const mzi_node *node = &plan->graph->nodes[n];
     const mzi_call *call = main_call(plan, n);
     const mzi_value *in = &plan->graph->values[node->in_count ? node->in[0] : 0];

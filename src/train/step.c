@@ -59,6 +59,9 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
     if (config->accumulate < 0 || config->accumulate > ACCUMULATE_MAX)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "accumulate %d: 1 to %d micro-batches",
                  config->accumulate, (int)ACCUMULATE_MAX);
+    if (config->meter_every < 0)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "meter_every %lld: commits, or 0 for never",
+                 (long long)config->meter_every);
     const mezzo_schedule *s = &config->schedule;
     if (s->warmup < 0 || s->steps < 0 || s->decay < 0)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "schedule: warmup %lld and decay %lld of %lld steps",
@@ -321,7 +324,7 @@ static mezzo_status diagnose(mezzo_trainer *t, const mezzo_binding *inputs, int 
     return MEZZO_OK;
 }
 
-static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
+static mezzo_status write_update(mezzo_trainer *t, mezzo_step_result *r) {
     const mezzo_optimizer_config *o = &t->config.optimizer;
     double number = (double)(t->state.step + 1), clip = 1.0;
     if (t->config.clip > 0.0f) /* the 1e-6 is PyTorch's */
@@ -335,7 +338,9 @@ static mezzo_status write_update(mezzo_trainer *t, const mezzo_step_result *r) {
                           r->measured));
     t->model->version++;
     t->state.step++;
-    return MEZZO_OK;
+    /* A rate of 0 is meant to leave the weights as they are. */
+    return r->measured && r->lr > 0.0 ? mzi_stall_read(t->model, &t->update.stall, &r->stalled)
+                                      : MEZZO_OK;
 }
 
 static mezzo_status fail_at_min(const mezzo_trainer *t, const mezzo_step_result *r) {
@@ -358,6 +363,8 @@ static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r,
     mzi_metric_set(m, MZI_METRIC_grad_norm, r->grad_norm);
     mzi_metric_set(m, MZI_METRIC_loss_scale, (double)r->loss_scale);
     mzi_metric_set(m, MZI_METRIC_lr, r->lr);
+    if (!isnan(r->stalled))
+        mzi_metric_set(m, MZI_METRIC_stalled_updates, r->stalled);
     mzi_metric_add(m, MZI_METRIC_dropped_micro_batches, (double)r->dropped);
     if (r->skipped && r->reason == MEZZO_SKIP_GRADIENT)
         mzi_metric_add(m, MZI_METRIC_overflow_events, 1.0);
@@ -372,6 +379,7 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
     mzi_error_clear(t->model->ctx);
     mezzo_step_result r = {.measured = mzi_meters_due(t),
                            .loss_scale = (float)t->state.scaler.scale,
+                           .stalled = (double)NAN,
                            .lr = mezzo_schedule_lr(&t->config.schedule,
                                                    (double)t->config.optimizer.lr, t->state.step)};
     memset(t->faults, 0, (size_t)t->config.accumulate * sizeof *t->faults);
@@ -406,6 +414,13 @@ bool mezzo_trainer_skip(const mezzo_trainer *t, int64_t back, mezzo_skip *out) {
     if (back < 0 || back >= t->state.skipped || back >= MEZZO_LEDGER_MAX)
         return false;
     *out = t->ledger[(t->state.skipped - 1 - back) % MEZZO_LEDGER_MAX];
+    return true;
+}
+
+bool mezzo_trainer_stall(const mezzo_trainer *t, int index, mezzo_stall *out) {
+    if (index < 0 || index >= t->update.stall.count)
+        return false;
+    *out = t->update.stall.of[index];
     return true;
 }
 

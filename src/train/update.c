@@ -92,8 +92,10 @@ mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
     out->scalars = mzi_graph_add_value(graph, "", MZI_VALUE_INPUT,
                                        (mezzo_tensor){MEZZO_F32, mezzo_shape1(MZI_OPTIM_SCALARS)});
     MZI_TRY(graph->status);
-    for (int32_t g = 0; g < graph->grad_count; g++)
+    for (int32_t g = 0; g < graph->grad_count; g++) {
         MZI_TRY(add_optimizer(graph, optim, config, out->scalars, &graph->grads[g]));
+        MZI_TRY(mzi_stall_watch(graph, &graph->grads[g], &out->stall));
+    }
     for (int32_t c = 0; c < graph->commit_count; c++) {
         const int32_t in[] = {graph->commits[c].next, graph->commits[c].state};
         MZI_TRY(add_write(graph, &mzi_op_assign, graph->values[in[1]].name, in, 2, NULL));

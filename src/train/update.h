@@ -5,6 +5,7 @@
 #include "graph/window.h"
 #include "train/model.h"
 #include "train/optim.h"
+#include "train/stall.h"
 
 /* Values that the step reads and writes on the host's side. */
 typedef struct mzi_update {
@@ -12,12 +13,13 @@ typedef struct mzi_update {
     /* Figures (graph/stats.h): first of each gradient, then of the next value of each statistic. */
     int32_t *norms;
     int32_t norm_count;
+    mzi_stall_meter stall;
     mzi_window window; /* zeroed with one micro-batch a step */
 } mzi_update;
 
 /* Append to a differentiated, typed graph: in the phase check a norm for each gradient, in the
- * phase update the optimizer for each parameter and a copy for each statistic.  `out->norms` lives
- * in the graph's arena. */
+ * phase update the optimizer for each parameter, with its stall meter, and a copy for each
+ * statistic.  `out->norms` lives in the graph's arena. */
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
                                const mezzo_optimizer_config *config, mzi_update *out);
 

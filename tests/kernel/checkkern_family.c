@@ -89,6 +89,22 @@ static void shape_add_row(ck_case *c, int k) {
     c->in[1].count = n;
 }
 
+static void shape_sample(ck_case *c, int k) {
+    shape_flat(c, k);
+    int64_t n = c->end, stride = k % 5 + 1;
+    c->p.sample.n = n;
+    c->p.sample.stride = stride;
+    int64_t span = n > 0 ? (n - 1) * stride + 1 : 0;
+    c->in[0].count = span;
+    if (c->about->family == MZK_sample)
+        return;
+    c->in[1].count = span;
+    c->begin = 0;
+    c->end = 1;
+    c->cut = 0;
+    c->out[0].count = 2;
+}
+
 static void shape_dropout(ck_case *c, int k) {
     shape_add_row(c, k);
     c->in[1].count = 4;
@@ -390,6 +406,9 @@ static const ck_family families[] = {
     {MZK_cast, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_fill, "x", "", "", "", "", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_copy, "x", "=", "v", "+", "1", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_sample, "x", "=", "v", "+", "1", "-", true, FLAT_SHAPES, shape_sample, none, NULL},
+    {MZK_stalled, "f", "xxx", "vvv", "+++", "000", "-", true, FLAT_SHAPES, shape_sample, none,
+     NULL},
     {MZK_relu, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_relu_bwd, "x", "xx", "vv", "++", "01", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_gelu, "x", "x", "v", "+", "1", "0", false, FLAT_SHAPES, shape_flat, NULL, ck_bound_gelu},

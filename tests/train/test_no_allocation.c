@@ -52,6 +52,7 @@ static void check_silent(mezzo_dtype compute) {
     mezzo_model *model = net_model(ctx, &n, compute);
     mezzo_trainer_config config = net_trainer_config();
     config.clip = 1.0f;
+    config.meter_every = 3;
     config.scaler = (mezzo_scaler_config){.init = 0x1p24f, .growth_interval = 3};
     NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
     for (int k = 0; k < 2; k++)

@@ -18,7 +18,7 @@ void mzi_hash_numerics(const mezzo_graph *graph, const char *recipe, char hex[65
     mzi_digest_add_text(&digest, recipe);
     for (int32_t n = 0; n < graph->node_count; n++) {
         const mzi_node *node = &graph->nodes[n];
-        if (node->is_meter)
+        if (node->is_meter) /* changes no number */
             continue;
         mzi_digest_add_text(&digest, node->op->name);
         mzi_digest_add_i64(&digest, node->op->version);
