@@ -30,7 +30,8 @@ typedef enum option_group {
     OPTIONS_SAMPLE = 1 << 9,
     OPTIONS_START = 1 << 10,  /* weights to start from */
     OPTIONS_FOLDER = 1 << 11, /* where to write a model */
-    OPTIONS_DTYPE = 1 << 12
+    OPTIONS_DTYPE = 1 << 12,
+    OPTIONS_LINT = 1 << 13
 } option_group;
 
 typedef struct assignment {
@@ -45,7 +46,7 @@ typedef struct cli_options {
     const char *words[WORDS_MAX]; /* what is no option; null where there is none */
     assignment *assignments;      /* in the order of the line */
     int assignment_count;
-    bool json, quiet, verbose, help, resolved;
+    bool json, quiet, verbose, help, resolved, rules;
     int64_t seeds;
     const char *weights, *other;
     const char *tokenizer, *train, *pattern, *save; /* of tokenize */

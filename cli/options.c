@@ -74,6 +74,7 @@ static const option table[] = {
      "what differs from the plan of OTHER, a configuration"},
     {OPTIONS_PLAN, "strict", 0, NULL, OPTION_TRUE, 0, "precision.strict",
      "fail (exit 7) if a kernel would not compute in the type asked for"},
+    {OPTIONS_LINT, "rules", 0, NULL, OPTION_FLAG, AT(rules), NULL, "list the rules instead"},
     {OPTIONS_SHOW, "resolved", 0, NULL, OPTION_FLAG, AT(resolved), NULL,
      "with the origin of each value"},
     {OPTIONS_TOKENIZE, "tokenizer", 0, "NAME", OPTION_TEXT, AT(tokenizer), NULL,

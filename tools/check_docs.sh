@@ -52,7 +52,7 @@ self_test() {
     done
 }
 
-documents="docs/numerics.md docs/metrics.md docs/cli.md"
+documents="docs/numerics.md docs/metrics.md docs/cli.md docs/lint.md"
 case "${2:-}" in
 '')
     # shellcheck disable=SC2086 # a list

@@ -1,5 +1,5 @@
-/* gen_docs ops | keys | metrics: the Markdown tables of docs/ that are made from the inventories.
- * tools/check_docs.sh holds the documents to them, and writes them. */
+/* gen_docs ops | keys | metrics | lint: the Markdown tables of docs/ that are made from the
+ * inventories. tools/check_docs.sh holds the documents to them, and writes them. */
 #include <stdio.h>
 #include <string.h>
 
@@ -107,6 +107,16 @@ static void print_metrics(void) {
     }
 }
 
+static void print_lint(void) {
+    const mezzo_lint_rule *rule;
+    printf("| rule | severity | finds | why | way out |\n|---|---|---|---|---|\n");
+    for (int k = 0; (rule = mezzo_lint_rule_at(k)) != NULL; k++) {
+        const char *severity = rule->severity == MEZZO_LINT_ERROR ? "error" : "warning";
+        const char *const row[] = {rule->id, severity, rule->title, rule->why, rule->fix};
+        put_row(row, 5);
+    }
+}
+
 int main(int count, char **arguments) {
     const char *table = count == 2 ? arguments[1] : "";
     if (strcmp(table, "ops") == 0)
@@ -115,8 +125,10 @@ int main(int count, char **arguments) {
         print_keys();
     else if (strcmp(table, "metrics") == 0)
         print_metrics();
+    else if (strcmp(table, "lint") == 0)
+        print_lint();
     else {
-        fprintf(stderr, "usage: gen_docs ops|keys|metrics\n");
+        fprintf(stderr, "usage: gen_docs ops|keys|metrics|lint\n");
         return 2;
     }
     return fflush(stdout) == 0 ? 0 : 1;

@@ -84,6 +84,7 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_write(mezzo_model *model, in
 typedef struct mezzo_plan_info {
     int op_count, cast_count, call_count, fallback_count;
     int meter_count; /* tensors that meters look at; their nodes and calls are not counted above */
+    int finding_count;         /* of lint, whatever precision.lint says                        */
     uint64_t state_bytes;      /* parameters, statistics; moments and caches once they are there */
     uint64_t weight_bytes;     /* low-precision and packed copies of parameters                */
     uint64_t activation_bytes; /* the plan's memory: activations and gradients                 */
@@ -102,6 +103,8 @@ typedef struct mezzo_plan_op {
     mezzo_dtype compute;  /* type of its data operands                       */
     const char *rule;     /* id of the rule that chose it: "low", "follow"...*/
     const char *reason;   /* the rule in words, with names                   */
+    const char *source;   /* where the rule is written: "class low of the operation" */
+    int override;         /* index in precision.overrides, or -1             */
     const char *kernel;   /* "conv.dnnl", "relu.avx512"                      */
     const char *fallback; /* why it does not compute as asked; null if it does */
     uint64_t out_bytes;
@@ -112,6 +115,9 @@ typedef struct mezzo_plan_op {
 } mezzo_plan_op;
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry,
                                                             int index, mezzo_plan_op *out);
+/* What lint found in the entry's graph, by index; texts live as long as the plan. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_finding(mezzo_model *model, mezzo_entry entry,
+                                                            int index, mezzo_finding *out);
 
 #ifdef __cplusplus
 }

@@ -65,6 +65,13 @@ typedef struct mezzo_op_operands {
     void *const *out;
 } mezzo_op_operands;
 
+/* What the elements of a tensor are expected to be before the first step, over the draw of the
+ * initial weights: root mean square, and magnitude of the mean, at most that.  NaN: not known, and
+ * what is computed from it is not either.  All 0 for an input that is left out. */
+typedef struct mezzo_range {
+    double rms, mean;
+} mezzo_range;
+
 /* A shape to try the operation on: gradient tests and benchmarks run every one.  Rank -1: an
  * optional input is left out. */
 typedef struct mezzo_op_case {
@@ -82,6 +89,19 @@ typedef struct mezzo_op_def {
     const char *help; /* one line: the formula */
     const char *ints; /* names of attrs.i and attrs.f, separated by blanks: "kernel stride pad" */
     const char *reals;
+    /* What each of `reals` is for, so that lint can tell what a type cannot hold: a word for each,
+     *
+     *   epsilon       is added to what is 0 or more, which then divides
+     *   root_epsilon  likewise, to the root of a mean square that is kept in FP32
+     *   factor        multiplies in[0]
+     *   rate          stands for the factor 1 / (1 - rate)
+     *   mask          is added to an element, or takes its place, to shut it out
+     *   divisor       divides in[0]
+     *   -             is none of these
+     *
+     * with ":f32" behind it if that is done in FP32 and only the result rounded to the operation's
+     * type; otherwise the constant itself is in that type.  Null: nothing. */
+    const char *real_roles;
     int in_min, in_max, out_count;
     mezzo_cast_class cast;
     /* Operands outside the operation's own type: always FP32 (statistics, scalars, parameters of a
@@ -103,6 +123,8 @@ typedef struct mezzo_op_def {
     void (*run)(const mezzo_op_operands *operands, int64_t begin, int64_t end);
     int64_t grain;
     double (*flops)(const mezzo_op_use *use); /* null: one for each output element */
+    /* out[0] from the inputs; an integer input is not known.  Null: out[0] is not known. */
+    mezzo_range (*range)(const mezzo_op_use *use, const mezzo_range *in);
     const mezzo_op_case *cases;
     int case_count;
 } mezzo_op_def;

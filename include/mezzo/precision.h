@@ -2,7 +2,7 @@
 #ifndef MEZZO_PRECISION_H
 #define MEZZO_PRECISION_H
 
-#include "mezzo/number.h"
+#include "mezzo/lint.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +21,7 @@ typedef struct mezzo_precision {
     const mezzo_override *overrides; /* the last match wins */
     int override_count;
     bool strict; /* DOWNGRADE if a kernel would not compute in the type asked for */
+    mezzo_lint_mode lint; /* of what the types cannot hold */
 } mezzo_precision;
 
 /* Loss scaling.  FP16 gradients of 2^-25 or less round to zero: the loss is multiplied by S before

@@ -132,6 +132,13 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_plan_diff(mezzo_runner *runner
                                                             const mezzo_config *a,
                                                             const mezzo_config *b, bool json,
                                                             char **out);
+/* What lint finds (mezzo/lint.h) as text or JSON, freed with mezzo_text_free, and how many of the
+ * findings are errors.  precision.lint does not matter. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_lint(mezzo_runner *runner,
+                                                       const mezzo_config *config, bool json,
+                                                       char **out, int *errors);
+/* Its rules, likewise. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_lint_rules(mezzo_ctx *ctx, bool json, char **out);
 /* Sampling: how the next token is drawn from the model's logits, and how many. */
 typedef struct mezzo_sample_config {
     /* Text; without a tokenizer, ids with blanks between them.  Empty: the sample starts behind an

@@ -62,6 +62,9 @@ static const mezzo_config_key keys[] = {
      "operations by name pattern that compute in another type; the last match wins"},
     {"precision.strict", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
      "fail if a kernel would not compute in the type asked for"},
+    {"precision.lint", MEZZO_CONFIG_CHOICE, "error", "error|warn|off", 0, 0,
+     "what a constant or sum that its type cannot hold does (docs/lint.md): error stops before the "
+     "run, warn is logged"},
     {"precision.loss_scale.mode", MEZZO_CONFIG_CHOICE, "auto",
      "auto|none|static|headroom|pytorch|megatron|deepspeed", 0, 0,
      "whose rule moves the loss scale; auto: headroom if something computes in f16, none "

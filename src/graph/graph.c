@@ -45,6 +45,7 @@ void mzi_graph_destroy(mezzo_graph *graph) {
     mzi_free(ctx, graph->outputs, (size_t)graph->output_capacity * sizeof *graph->outputs);
     mzi_free(ctx, graph->grads, (size_t)graph->grad_capacity * sizeof *graph->grads);
     mzi_free(ctx, graph->commits, (size_t)graph->commit_capacity * sizeof *graph->commits);
+    mzi_free(ctx, graph->findings, (size_t)graph->finding_capacity * sizeof *graph->findings);
     mzi_arena_deinit(&graph->arena);
     mzi_free(ctx, graph, sizeof *graph);
 }

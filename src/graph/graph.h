@@ -67,6 +67,7 @@ typedef struct mzi_node {
     mzi_rule rule;
     const char *reason;
     bool is_meter; /* only observes: runs may leave it out, and no number depends on it */
+    int32_t override; /* of rule OVERRIDE: which of precision.overrides, counted from 1 */
 } mzi_node;
 
 typedef struct mzi_output {
@@ -103,6 +104,8 @@ struct mezzo_graph {
     int32_t grad_count, grad_capacity;
     mzi_commit *commits;
     int32_t commit_count, commit_capacity;
+    mezzo_finding *findings; /* of the last mzi_pass_lint */
+    int32_t finding_count, finding_capacity;
     const char *scopes[MZI_SCOPE_MAX];
     int scope_count;
     mzi_phase phase;       /* of the nodes now added */

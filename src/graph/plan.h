@@ -39,6 +39,11 @@ typedef struct mzi_plan {
 mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision);
 /* Fails if a cast converts to the type that its input already has, or what another cast gives. */
 mezzo_status mzi_pass_check_casts(mezzo_graph *graph);
+/* What each value is expected to be before the first step (passes/range.c); `ranges` by value. */
+void mzi_pass_range(const mezzo_graph *graph, mezzo_range *ranges);
+/* Every LINT_GRAPH rule of lint.def over forward and update (passes/lint.c), into the graph's
+ * findings; what `mode` says of them is done, but warnings are logged only if `log` is set. */
+mezzo_status mzi_pass_lint(mezzo_graph *graph, mezzo_lint_mode mode, bool log);
 /* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
 mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count);
 /* Packed weights for the calls that ask for them (passes/layout.c). */

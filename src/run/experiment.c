@@ -1,9 +1,9 @@
 /* From configuration to data, model and trainer. */
 #include <string.h>
 
-#include "base/glob.h"
 #include "checkpoint/weights.h"
 #include "observe/run_dir.h"
+#include "run/lint.h"
 #include "run/runner.h"
 
 enum {
@@ -23,6 +23,13 @@ static mezzo_status recompute_of(const mzi_experiment *e, const char **patterns,
     for (int k = 0; k < *count; k++)
         patterns[k] = mezzo_config_field_text(e->config, "train.recompute", k, "match");
     return MEZZO_OK;
+}
+
+static mezzo_lint_mode lint_of(const mezzo_config *c) {
+    const char *mode = mezzo_config_text(c, "precision.lint");
+    return strcmp(mode, "off") == 0    ? MEZZO_LINT_OFF
+           : strcmp(mode, "warn") == 0 ? MEZZO_LINT_REPORT
+                                       : MEZZO_LINT_STOP;
 }
 
 static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
@@ -46,7 +53,8 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     config.precision = (mezzo_precision){.compute = e->precision,
                                          .overrides = overrides,
                                          .override_count = count,
-                                         .strict = mezzo_config_bool(c, "precision.strict")};
+                                         .strict = mezzo_config_bool(c, "precision.strict"),
+                                         .lint = lint_of(c)};
     return mezzo_model_create(&e->model, e->ctx, &config, entry);
 }
 
@@ -141,36 +149,6 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }
 
-/* True if `pattern` matches an operation of the training plan, or a parameter. */
-static mezzo_status matches(mzi_experiment *e, const char *pattern, bool operations, bool *found) {
-    mezzo_plan_info info;
-    *found = false;
-    MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_TRAIN, &info));
-    for (int k = 0; operations && k < info.op_count && !*found; k++) {
-        mezzo_plan_op op;
-        MZI_TRY(mezzo_model_plan_op(e->model, MEZZO_ENTRY_TRAIN, k, &op));
-        *found = mzi_glob_match(pattern, op.name);
-    }
-    for (int k = 0; !operations && k < mezzo_model_state_count(e->model) && !*found; k++)
-        *found = mzi_glob_match(pattern, mezzo_model_state_at(e->model, k).name);
-    return MEZZO_OK;
-}
-
-/* A pattern without a match is a name misspelt. */
-static mezzo_status warn_unmatched(mzi_experiment *e, const char *key, bool operations) {
-    for (int k = 0; k < mezzo_config_count(e->config, key); k++) {
-        const char *pattern = mezzo_config_field_text(e->config, key, k, "match");
-        bool found;
-        MZI_TRY(matches(e, pattern + (pattern[0] == '!'), operations, &found));
-        if (!found)
-            mzi_log(e->ctx, MEZZO_LOG_WARNING,
-                    "%s: %s[%d]: \"%s\" matches no %s; mezzo plan lists them",
-                    mezzo_config_origin(e->config, key), key, k, pattern,
-                    operations ? "operation" : "parameter");
-    }
-    return MEZZO_OK;
-}
-
 mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
                                    const mezzo_config *config) {
     *e = (mzi_experiment){.ctx = runner->ctx, .config = config};
@@ -178,9 +156,7 @@ mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
     MZI_TRY(mzi_dataset_open(&e->data, e->ctx, config, e->kind->data));
     MZI_TRY(make_model(e, MEZZO_ENTRY_TRAIN));
     MZI_TRY(make_trainer(e));
-    MZI_TRY(warn_unmatched(e, "precision.overrides", true));
-    MZI_TRY(warn_unmatched(e, "train.recompute", true));
-    return warn_unmatched(e, "optimizer.groups", false);
+    return lint_of(config) == MEZZO_LINT_OFF ? MEZZO_OK : mzi_lint_warn_unmatched(e);
 }
 
 mezzo_status mzi_experiment_create_decoder(mzi_experiment *e, mezzo_runner *runner,

@@ -1,10 +1,8 @@
-/* `mezzo plan`: every operation with its type, kernel and reason; casts; memory; hashes. */
+/* `mezzo plan`: every operation with its type, kernel and reason; rules; casts; memory; hashes. */
 #include <string.h>
 
-#include "base/text.h"
 #include "num/number.h"
-#include "run/report.h"
-#include "run/runner.h"
+#include "run/plan_rules.h"
 
 static double mebibytes(uint64_t bytes) {
     return (double)bytes / 0x1p20;
@@ -66,6 +64,7 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
         MZI_TRY(mezzo_model_plan_op(e->model, MEZZO_ENTRY_TRAIN, k, &op));
         put_operation(text, &op);
     }
+    MZI_TRY(mzi_plan_rules_text(e, info, text));
     MZI_TRY(put_casts(text, e->model, info));
     put_memory(text, info, eval_bytes);
     mzi_text_put(text, "\nwork        %.2f GFLOP a step in %d kernel calls, %d of them fallbacks\n",
@@ -76,15 +75,16 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     return MEZZO_OK;
 }
 
-static json_t *operation_json(const mezzo_plan_op *op) {
+static json_t *operation_json(const mzi_experiment *e, const mezzo_plan_op *op) {
+    char source[MZI_SOURCE_TEXT];
     json_t *shape = json_array();
     for (int d = 0; d < op->shape.rank; d++)
         json_array_append_new(shape, json_integer(op->shape.dim[d]));
-    json_t *object =
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?,s:o,s:I,s:f}", "name", op->name, "op", op->op,
-                  "phase", op->phase, "type", mezzo_dtype_name(op->compute), "rule", op->rule,
-                  "reason", op->reason, "kernel", op->kernel, "fallback", op->fallback, "shape",
-                  shape, "out_bytes", (json_int_t)op->out_bytes, "flops", op->flops);
+    json_t *object = json_pack(
+        "{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?,s:o,s:I,s:f}", "name", op->name, "op", op->op,
+        "phase", op->phase, "type", mezzo_dtype_name(op->compute), "rule", op->rule, "reason",
+        op->reason, "source", mzi_plan_source(e, op, source), "kernel", op->kernel, "fallback",
+        op->fallback, "shape", shape, "out_bytes", (json_int_t)op->out_bytes, "flops", op->flops);
     if (object && op->is_cast)
         json_object_set_new(object, "cast",
                             json_pack("{s:s,s:s}", "from", mezzo_dtype_name(op->cast_from), "to",
@@ -102,10 +102,16 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
             json_decref(operations);
             return status;
         }
-        json_array_append_new(operations, operation_json(&op));
+        json_array_append_new(operations, operation_json(e, &op));
+    }
+    json_t *rules = NULL;
+    mezzo_status counted = mzi_plan_rules_json(e, info, &rules);
+    if (counted != MEZZO_OK) {
+        json_decref(operations);
+        return counted;
     }
     *out = json_pack(
-        "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:{s:i,s:I},s:o}",
+        "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:{s:i,s:I},s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -115,7 +121,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         (json_int_t)info->weight_bytes, "activation_bytes", (json_int_t)info->activation_bytes,
         "workspace_bytes", (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes,
         "meters", "tensors", info->meter_count, "every",
-        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "operations", operations);
+        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "rules", rules, "operations",
+        operations);
     return MEZZO_OK;
 }
 

@@ -146,6 +146,7 @@ static mezzo_status build(mezzo_model *model, mezzo_graph *graph) {
     if (graph->entry == MEZZO_ENTRY_TRAIN)
         MZI_TRY(mzi_differentiate(graph));
     MZI_TRY(mzi_pass_autocast(graph, &model->precision));
+    MZI_TRY(mzi_pass_lint(graph, model->precision.lint, false));
     if (graph->arena.exhausted)
         return mzi_out_of_memory(model->ctx, 0, "the names of a graph");
     return mzi_model_register(model, graph);
@@ -201,6 +202,13 @@ mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_grap
         return status;
     }
     destroy_entry(model, e);
+    /* Evaluation repeats what was said of training. */
+    bool log = entry == MEZZO_ENTRY_TRAIN || !model->entries[MEZZO_ENTRY_TRAIN].plan;
+    status = mzi_pass_lint(graph, model->precision.lint, log);
+    if (status != MEZZO_OK) {
+        mzi_graph_destroy(graph);
+        return status;
+    }
     const mzi_plan_config config = {.recipe = recipe,
                                     .strict = model->precision.strict,
                                     .recompute = (const char *const *)model->recompute,

@@ -29,6 +29,7 @@ mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry, mezzo_
     int workers = mzi_team_size(model->ctx->team);
     *out = (mezzo_plan_info){.cast_count = plan->cast_count,
                              .fallback_count = plan->fallback_count,
+                             .finding_count = plan->graph->finding_count,
                              .state_bytes = mzi_model_state_bytes(model),
                              .weight_bytes = mzi_model_weight_bytes(model),
                              .activation_bytes = plan->arena_bytes,
@@ -53,6 +54,42 @@ static const mzi_call *main_call(const mzi_plan *plan, int32_t node) {
     return found;
 }
 
+/* Where the rule of a node is written down. */
+static const char *source_of(const mzi_node *node) {
+    static const char *const classes[] = {[MEZZO_CAST_LOW] = "class low of the operation",
+                                          [MEZZO_CAST_FOLLOW] = "class follow of the operation",
+                                          [MEZZO_CAST_REDUCE] = "class reduce of the operation",
+                                          [MEZZO_CAST_FULL] = "class full of the operation"};
+    switch (node->rule) {
+    case MZI_RULE_FULL:
+    case MZI_RULE_LOW:
+    case MZI_RULE_FOLLOW:
+    case MZI_RULE_REDUCE:
+        return classes[node->op->cast];
+    case MZI_RULE_OVERRIDE:
+        return "precision.overrides";
+    case MZI_RULE_CONTRACT:
+        return "types of the operation";
+    case MZI_RULE_CAST:
+        return "operation that reads it";
+    case MZI_RULE_LAYOUT:
+        return "kernel that reads it";
+    }
+    return "";
+}
+
+mezzo_status mezzo_model_finding(mezzo_model *model, mezzo_entry entry, int index,
+                                 mezzo_finding *out) {
+    mzi_error_clear(model->ctx);
+    MZI_TRY(mzi_model_ensure(model, entry));
+    const mezzo_graph *graph = model->entries[entry].plan->graph;
+    if (index < 0 || index >= graph->finding_count)
+        MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT, "finding %d: the plan has %d", index,
+                 graph->finding_count);
+    *out = graph->findings[index];
+    return MEZZO_OK;
+}
+
 mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int index,
                                  mezzo_plan_op *out) {
     mzi_error_clear(model->ctx);
@@ -71,6 +108,8 @@ mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int inde
                            .compute = node->compute,
                            .rule = mzi_rule_name(node->rule),
                            .reason = node->reason ? node->reason : "",
+                           .source = source_of(node),
+                           .override = node->rule == MZI_RULE_OVERRIDE ? node->override - 1 : -1,
                            .kernel = call ? call->choice.kernel : "view",
                            .fallback = call ? call->choice.fallback : NULL,
                            .flops = mzi_node_flops(plan->graph, node),

@@ -4,7 +4,7 @@ load common
 
 @test "help lists every command" {
     run -0 --separate-stderr "$MEZZO" help
-    for command in train compare eval sample plan doctor config tokenize; do
+    for command in train compare eval sample plan lint doctor config tokenize; do
         [[ "$output" == *"  $command "* ]]
     done
     [ -z "$stderr" ]

@@ -257,10 +257,10 @@ static void test_meters_are_not_in_the_plan(void **state) {
     for (mezzo_stall s; mezzo_trainer_stall(b.trainer, params, &s); params++)
         continue;
     assert_int_equal(params, 9);
-    const int tensors = b.model->entries[MEZZO_ENTRY_TRAIN].plan->meter_count;
-    assert_int_equal(nodes, 2 * params + tensors);
+    const int of_step = b.model->entries[MEZZO_ENTRY_TRAIN].plan->meter_count;
+    assert_int_equal(nodes, 2 * params + of_step);
     NET_OK(b.ctx, mezzo_model_plan_info(b.model, MEZZO_ENTRY_TRAIN, &info));
-    assert_int_equal(info.meter_count, params + tensors);
+    assert_int_equal(info.meter_count, params + of_step);
     assert_int_equal(info.op_count, graph->node_count - nodes);
     for (int k = 0; k < info.op_count; k++) {
         NET_OK(b.ctx, mezzo_model_plan_op(b.model, MEZZO_ENTRY_TRAIN, k, &op));

@@ -153,7 +153,8 @@ static void test_default_is_f32(void **state) {
 static void test_overrides(void **state) {
     const mezzo_override overrides[] = {
         {"*", MEZZO_F16}, {"*c*", MEZZO_BF16}, {"fc", MEZZO_F32}, {"hea?", MEZZO_F32}};
-    const mezzo_precision precision = {MEZZO_BF16, overrides, 4, false};
+    const mezzo_precision precision = {
+        .compute = MEZZO_BF16, .overrides = overrides, .override_count = 4};
     mezzo_model *model = make(*state, build_net, NULL, &precision);
     const mzi_plan *plan = plan_of(model);
     static const struct {
@@ -222,7 +223,8 @@ static int32_t source_of(const mzi_plan *plan, int32_t v) {
 
 static void test_tied_weight_follows_each_use(void **state) {
     const mezzo_override overrides[] = {{"head", MEZZO_F32}, {"middle", MEZZO_F16}};
-    const mezzo_precision precision = {MEZZO_BF16, overrides, 2, false};
+    const mezzo_precision precision = {
+        .compute = MEZZO_BF16, .overrides = overrides, .override_count = 2};
     mezzo_model *model = make(*state, build_tied, NULL, &precision);
     const mzi_plan *plan = plan_of(model);
     static const struct {

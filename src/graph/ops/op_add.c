@@ -1,4 +1,5 @@
 #include "graph/ops/elementwise.h"
+#include "graph/ops/range.h"
 
 MZI_LOWER_ELEMENTWISE(add)
 
@@ -8,6 +9,11 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
     return MEZZO_OK;
 }
 
+static mezzo_range range(const mezzo_op_use *use, const mezzo_range *in) {
+    (void)use;
+    return mzi_range_add(in[0], in[1]);
+}
+
 const mezzo_op_def mzi_op_add = {.name = "add",
                                  .help = "y = a + b",
                                  .in_min = 2,
@@ -15,6 +21,7 @@ const mezzo_op_def mzi_op_add = {.name = "add",
                                  .out_count = 1,
                                  .cast = MEZZO_CAST_FOLLOW,
                                  .inplace = MEZZO_BIT(0),
+                                 .range = range,
                                  .infer = mzi_infer_same,
                                  .gradient = gradient,
                                  .lower = lower_add,

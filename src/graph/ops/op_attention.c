@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 enum {
@@ -174,6 +175,7 @@ const mezzo_op_def mzi_op_attention = {
     .out_count = 2,
     .cast = MEZZO_CAST_REDUCE,
     .out_f32 = MEZZO_BIT(1),
+    .range = mzi_range_same,
     .infer = infer,
     .gradient = gradient,
     .lower = lower,
@@ -206,6 +208,7 @@ const mezzo_op_def mzi_op_attention_decode = {
     .in_int = MEZZO_BIT(3),
     .constant_in = MEZZO_BIT(1) | MEZZO_BIT(2) | MEZZO_BIT(3),
     .not_differentiable = true,
+    .range = mzi_range_same,
     .infer = infer_decode,
     .lower = lower_decode,
     .flops = flops_decode};

@@ -6,6 +6,7 @@
  * The running statistics are not written: their next values are outputs, which the step copies to
  * the state when it commits. */
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 enum {
@@ -156,6 +157,8 @@ const mezzo_op_def mzi_op_batch_norm = {
     .in_f32 = MEZZO_BIT(1) | MEZZO_BIT(2) | MEZZO_BIT(3) | MEZZO_BIT(4),
     .out_f32 = MEZZO_BIT(1) | MEZZO_BIT(2) | MEZZO_BIT(3) | MEZZO_BIT(4),
     .constant_in = MEZZO_BIT(3) | MEZZO_BIT(4),
+    .real_roles = "epsilon:f32 -",
+    .range = mzi_range_norm,
     .infer = infer,
     .gradient = gradient,
     .lower = lower,
@@ -175,6 +178,8 @@ const mezzo_op_def mzi_op_batch_norm_eval = {
     .constant_in = MEZZO_BIT(3) | MEZZO_BIT(4),
     .inplace = MEZZO_BIT(0),
     .not_differentiable = true,
+    .real_roles = "epsilon:f32 -",
+    .range = mzi_range_norm,
     .infer = infer_eval,
     .lower = lower_eval};
 

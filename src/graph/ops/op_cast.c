@@ -1,5 +1,6 @@
 /* A change of storage type, rounded to nearest even; made by passes. */
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 
 static mezzo_status infer(const mezzo_op_use *use) {
     use->out[0] = (mezzo_tensor){(mezzo_dtype)use->attrs->i[0], use->in[0].shape};
@@ -20,5 +21,6 @@ const mezzo_op_def mzi_op_cast = {.name = "cast",
                                   .out_count = 1,
                                   .cast = MEZZO_CAST_FOLLOW,
                                   .not_differentiable = true,
+                                  .range = mzi_range_same,
                                   .infer = infer,
                                   .lower = lower};

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 enum {
@@ -121,6 +122,12 @@ static double flops_dw(const mezzo_op_use *use) {
     return flops_of(use->out[0].shape, use->in[0].shape);
 }
 
+static mezzo_range range(const mezzo_op_use *use, const mezzo_range *in) {
+    const int64_t *w = use->in[1].shape.dim;
+    mezzo_range sum = mzi_range_sum((double)(w[1] * w[2] * w[3]), mzi_range_mul(in[0], in[1]));
+    return mzi_range_add(sum, in[2]);
+}
+
 static mezzo_status gradient(const mezzo_op_gradient *use) {
     mezzo_value dy = use->dout[0];
     mezzo_shape x = mezzo_value_shape(use->graph, use->in[0]);
@@ -155,6 +162,7 @@ const mezzo_op_def mzi_op_conv2d = {.name = "conv2d",
                                     .out_count = 1,
                                     .cast = MEZZO_CAST_LOW,
                                     .in_f32 = MEZZO_BIT(2),
+                                    .range = range,
                                     .infer = infer_conv,
                                     .gradient = gradient,
                                     .lower = lower_conv,

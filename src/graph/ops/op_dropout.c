@@ -1,7 +1,10 @@
 /* Dropout.  The mask is not stored: backward draws the same words again from the counter-based
  * generator, keyed by (seed, name, step, global element). */
+#include <math.h>
+
 #include "base/rng.h"
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 static mezzo_status infer(const mezzo_op_use *use) {
@@ -32,6 +35,11 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
     return MEZZO_OK;
 }
 
+/* E y^2 = (1 - rate) E x^2 / (1 - rate)^2 */
+static mezzo_range range(const mezzo_op_use *use, const mezzo_range *in) {
+    return (mezzo_range){.rms = in[0].rms / sqrt(1.0 - use->attrs->f[0]), .mean = in[0].mean};
+}
+
 static const mezzo_op_case cases[] = {
     {.in = {{2, {5, 7}}, {1, {4}}}, .attrs = {.i = {42}, .f = {0.4}}}};
 
@@ -46,6 +54,8 @@ const mezzo_op_def mzi_op_dropout = {.name = "dropout",
                                      .in_int = MEZZO_BIT(1),
                                      .constant_in = MEZZO_BIT(1),
                                      .inplace = MEZZO_BIT(0),
+                                     .real_roles = "rate:f32",
+                                     .range = range,
                                      .infer = infer,
                                      .gradient = gradient,
                                      .lower = lower,

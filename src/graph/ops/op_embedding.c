@@ -7,6 +7,7 @@
  *
  * Each row of a gradient is one chunk's alone and is added up in a fixed order. */
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 enum {
@@ -140,6 +141,11 @@ static mezzo_status gradient(const mezzo_op_gradient *use) {
     return MEZZO_OK;
 }
 
+static mezzo_range range(const mezzo_op_use *use, const mezzo_range *in) {
+    (void)use;
+    return mzi_range_add(in[WEIGHT], in[POSITIONS]);
+}
+
 static const mezzo_op_case cases[] = {{.in = {{2, {3, 4}}, {2, {5, 3}}, {2, {6, 3}}, {1, {1}}}},
                                       {.in = {{2, {2, 5}}, {2, {2, 4}}, {2, {5, 4}}, {-1, {0}}}},
                                       {.in = {{1, {7}}, {2, {3, 2}}, {-1, {0}}, {-1, {0}}}}};
@@ -153,6 +159,7 @@ const mezzo_op_def mzi_op_embedding = {.name = "embedding",
                                        .in_f32 = MEZZO_BIT(WEIGHT) | MEZZO_BIT(POSITIONS),
                                        .in_int = MEZZO_BIT(IDS) | MEZZO_BIT(START),
                                        .constant_in = MEZZO_BIT(IDS) | MEZZO_BIT(START),
+                                       .range = range,
                                        .infer = infer,
                                        .gradient = gradient,
                                        .lower = lower,

@@ -1,4 +1,5 @@
 #include "graph/ops/elementwise.h"
+#include "graph/ops/range.h"
 
 MZI_LOWER_ELEMENTWISE(gelu)
 MZI_LOWER_ELEMENTWISE(gelu_bwd)
@@ -16,6 +17,7 @@ const mezzo_op_def mzi_op_gelu = {.name = "gelu",
                                   .out_count = 1,
                                   .cast = MEZZO_CAST_FOLLOW,
                                   .inplace = MEZZO_BIT(0),
+                                  .range = mzi_range_half,
                                   .infer = mzi_infer_same,
                                   .gradient = gradient,
                                   .lower = lower_gelu,

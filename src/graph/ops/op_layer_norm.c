@@ -4,6 +4,7 @@
  *   dx = rstd (g - mean(g) - xhat mean(g xhat)),  g = dy gamma     (Ba, Kiros and Hinton, 2016)
  *   dgamma = sum over rows of dy xhat,  dbeta = sum over rows of dy */
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 enum {
@@ -128,6 +129,8 @@ const mezzo_op_def mzi_op_layer_norm = {
     .in_f32 = MEZZO_BIT(1) | MEZZO_BIT(2),
     .out_f32 = MEZZO_BIT(1) | MEZZO_BIT(2),
     .inplace = MEZZO_BIT(0),
+    .real_roles = "epsilon:f32",
+    .range = mzi_range_norm,
     .infer = infer,
     .gradient = gradient,
     .lower = lower,

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 static int64_t last(mezzo_shape shape) {
@@ -83,6 +84,11 @@ static double flops_dw(const mezzo_op_use *use) {
     return 2.0 * (double)mezzo_shape_count(use->in[0].shape) * (double)last(use->in[1].shape);
 }
 
+static mezzo_range range(const mezzo_op_use *use, const mezzo_range *in) {
+    mezzo_range sum = mzi_range_sum((double)last(use->in[0].shape), mzi_range_mul(in[0], in[1]));
+    return mzi_range_add(sum, in[2]);
+}
+
 static mezzo_status gradient(const mezzo_op_gradient *use) {
     mezzo_value dy = use->dout[0];
     const mezzo_value dy_w[] = {dy, use->in[1]}, dy_x[] = {dy, use->in[0]};
@@ -107,6 +113,7 @@ const mezzo_op_def mzi_op_linear = {.name = "linear",
                                     .out_count = 1,
                                     .cast = MEZZO_CAST_LOW,
                                     .in_f32 = MEZZO_BIT(2),
+                                    .range = range,
                                     .infer = infer_linear,
                                     .gradient = gradient,
                                     .lower = lower_linear,

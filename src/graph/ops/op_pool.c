@@ -4,7 +4,10 @@
  *
  * Max pooling keeps the position of each maximum inside its window as a byte, so that backward
  * needs neither x nor y. */
+#include <math.h>
+
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "mezzo/ops.h"
 
 enum {
@@ -102,6 +105,13 @@ static mezzo_attrs backward_attrs(const mezzo_op_gradient *use) {
     return attrs;
 }
 
+/* The largest of n normal values is expected at sqrt(2 log n) deviations at most. */
+static mezzo_range range_max(const mezzo_op_use *use, const mezzo_range *in) {
+    double n = (double)(use->attrs->i[KERNEL] * use->attrs->i[KERNEL]);
+    double size = in[0].rms * sqrt(1.0 + 2.0 * log(n));
+    return (mezzo_range){.rms = size, .mean = size};
+}
+
 static mezzo_status gradient_max(const mezzo_op_gradient *use) {
     mezzo_attrs attrs = backward_attrs(use);
     const mezzo_value in[] = {use->dout[0], use->out[1]};
@@ -126,6 +136,7 @@ const mezzo_op_def mzi_op_max_pool = {.name = "max_pool",
                                       .in_max = 1,
                                       .out_count = 2,
                                       .cast = MEZZO_CAST_FOLLOW,
+                                      .range = range_max,
                                       .infer = infer_max,
                                       .gradient = gradient_max,
                                       .lower = lower_max,
@@ -151,6 +162,7 @@ const mezzo_op_def mzi_op_avg_pool = {.name = "avg_pool",
                                       .in_max = 1,
                                       .out_count = 1,
                                       .cast = MEZZO_CAST_FOLLOW,
+                                      .range = mzi_range_same,
                                       .infer = infer,
                                       .gradient = gradient_avg,
                                       .lower = lower_avg,

@@ -1,5 +1,6 @@
 /* The same elements under another shape: no work, no memory of its own. */
 #include "graph/graph.h"
+#include "graph/ops/range.h"
 #include "graph/ops/shape_attrs.h"
 #include "mezzo/ops.h"
 
@@ -35,6 +36,7 @@ const mezzo_op_def mzi_op_reshape = {.name = "reshape",
                                      .out_count = 1,
                                      .cast = MEZZO_CAST_FOLLOW,
                                      .view = true,
+                                     .range = mzi_range_same,
                                      .infer = infer,
                                      .gradient = gradient,
                                      .cases = cases,

@@ -1,4 +1,5 @@
 #include "graph/ops/elementwise.h"
+#include "graph/ops/range.h"
 
 static mezzo_status lower_scale(const mezzo_op_use *use, mzi_lowering *lowering) {
     mzi_emit_elementwise(lowering, MZK_scale)->p.e.alpha = (float)use->attrs->f[0];
@@ -8,6 +9,10 @@ static mezzo_status lower_scale(const mezzo_op_use *use, mzi_lowering *lowering)
 static mezzo_status gradient(const mezzo_op_gradient *use) {
     use->din[0] = mezzo_apply(use->graph, &mzi_op_scale, "dx", use->dout, 1, use->attrs, NULL);
     return MEZZO_OK;
+}
+
+static mezzo_range range(const mezzo_op_use *use, const mezzo_range *in) {
+    return mzi_range_times(in[0], use->attrs->f[0]);
 }
 
 static const mezzo_op_case cases[] = {{.in = {{2, {3, 5}}}, .attrs = {.f = {-2.5}}}};
@@ -22,6 +27,8 @@ const mezzo_op_def mzi_op_scale = {.name = "scale",
                                    .inplace = MEZZO_BIT(0),
                                    .cases = cases,
                                    .case_count = 1,
+                                   .real_roles = "factor:f32",
+                                   .range = range,
                                    .infer = mzi_infer_same,
                                    .gradient = gradient,
                                    .lower = lower_scale};

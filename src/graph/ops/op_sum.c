@@ -1,6 +1,7 @@
 /* The sum of all elements, in FP32 over fixed chunks added in their order, and its gradient: one
  * scalar everywhere. */
 #include "graph/lower.h"
+#include "graph/ops/range.h"
 #include "graph/ops/shape_attrs.h"
 #include "mezzo/ops.h"
 
@@ -36,6 +37,10 @@ static double flops_sum(const mezzo_op_use *use) {
     return (double)mezzo_shape_count(use->in[0].shape);
 }
 
+static mezzo_range range_sum(const mezzo_op_use *use, const mezzo_range *in) {
+    return mzi_range_sum((double)mezzo_shape_count(use->in[0].shape), in[0]);
+}
+
 static mezzo_status gradient_sum(const mezzo_op_gradient *use) {
     mezzo_attrs attrs = mzi_attrs_of_shape(mezzo_value_shape(use->graph, use->in[0]));
     use->din[0] = mezzo_apply(use->graph, &mzi_op_broadcast, "dx", use->dout, 1, &attrs, NULL);
@@ -57,6 +62,7 @@ const mezzo_op_def mzi_op_sum = {.name = "sum",
                                  .out_count = 1,
                                  .cast = MEZZO_CAST_REDUCE,
                                  .out_f32 = MEZZO_BIT(0),
+                                 .range = range_sum,
                                  .infer = infer_sum,
                                  .gradient = gradient_sum,
                                  .lower = lower_sum,
@@ -72,6 +78,7 @@ const mezzo_op_def mzi_op_broadcast = {.name = "broadcast",
                                        .out_count = 1,
                                        .cast = MEZZO_CAST_FOLLOW,
                                        .in_f32 = MEZZO_BIT(0),
+                                       .range = mzi_range_same,
                                        .infer = infer_broadcast,
                                        .gradient = gradient_broadcast,
                                        .lower = lower_broadcast,

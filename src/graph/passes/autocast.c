@@ -128,6 +128,7 @@ static mezzo_status choose(const autocast *pass, mzi_node *node) {
     if (override) {
         node->compute = override->compute;
         node->rule = MZI_RULE_OVERRIDE;
+        node->override = (int32_t)(override - pass->precision->overrides) + 1;
         node->reason = mzi_arena_text(&pass->graph->arena, "override \"%s\"", override->match);
     } else {
         choose_by_class(pass, node);
