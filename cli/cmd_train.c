@@ -30,7 +30,8 @@ const cli_command command_train = {
         "Trains a model into a run directory, and ends with a summary.  Ctrl-C, SIGTERM and\n"
         "SIGUSR1 save the state and stop (exit 75); a second Ctrl-C stops at once.  With "
         "--weights,\n"
-        "training starts from the tensors of another run, and with a fresh optimizer.",
+        "training starts from the tensors of another run, and with a fresh optimizer; with\n"
+        "--continue, it goes on where that run stopped, up to train.steps.",
     .groups = OPTIONS_CONFIG | OPTIONS_RUN | OPTIONS_START | OPTIONS_JSON,
     .words_max = 1,
     .run = run,

@@ -55,6 +55,8 @@ static const option table[] = {
      "a safetensors file, or a run directory"},
     {OPTIONS_START, "weights", 0, "PATH", OPTION_KEY, 0, "train.weights",
      "start from a run directory, or from a safetensors file"},
+    {OPTIONS_START, "continue", 0, "RUN", OPTION_KEY, 0, "train.continue",
+     "go on with the training of a run, in the same or another precision"},
     {OPTIONS_DTYPE, "dtype", 0, "TYPE", OPTION_TEXT, AT(dtype), NULL,
      "f32 (the default), bf16 or f16"},
     {OPTIONS_FOLDER, "out", 0, "DIR", OPTION_TEXT, AT(out), NULL, "directory to write"},

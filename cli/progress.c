@@ -123,6 +123,10 @@ static void on_evaluated(void *user, const mezzo_progress *run, const mezzo_summ
             term_style(t, STYLE_BOLD), label_of(run), term_style(t, STYLE_PLAIN),
             (long long)run->step, (long long)run->steps, run->epoch, term_style(t, STYLE_GOOD),
             metric_label(metric, s), s->eval_value, term_style(t, STYLE_PLAIN), s->eval_loss);
+    if (s->has_average)
+        fprintf(stderr, "%*s  of the average: test %s %.4f  test loss %.4f\n",
+                (int)strlen(label_of(run)), "", metric_label(metric, s), s->ema_eval_value,
+                s->ema_eval_loss);
 }
 
 static bool on_stop(void *user) {

@@ -78,6 +78,9 @@ int print_summary(mezzo_ctx *ctx, const mezzo_summary *s, bool json) {
         printf(", %s after %s steps in %s", s->status, format_count(first, (double)s->steps),
                format_time(second, s->train_s));
     putchar('\n');
+    if (s->has_average)
+        print_line("average", "%s %.4f, loss %.4f", metric_label(metric, s), s->ema_eval_value,
+                   s->ema_eval_loss);
     if (s->steps > 0)
         print_training(s);
     if (strncmp(s->eval_metric, "bits", 4) == 0)

@@ -89,6 +89,8 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_loader_create_tokens(
 /* The next batch; `batch->valid` is 0 at the end of an unshuffled pass, and the one after starts
  * over. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_loader_next(mezzo_loader *loader, mezzo_batch *batch);
+/* Go to another position of the stream, as at creation; the batch at hand is no longer valid. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_loader_seek(mezzo_loader *loader, int64_t position);
 /* The index of the sample at `position` of the stream. */
 MEZZO_API int64_t mezzo_loader_sample(const mezzo_loader *loader, int64_t position);
 MEZZO_API void mezzo_loader_destroy(mezzo_loader *loader);

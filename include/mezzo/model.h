@@ -60,7 +60,8 @@ typedef enum mezzo_state_kind {
     MEZZO_STATE_PARAM,     /* trained: FP32 master                  */
     MEZZO_STATE_STATISTIC, /* written by forward (running averages)   */
     MEZZO_STATE_MOMENT,    /* of an optimizer: "optimizer/PARAM.m"   */
-    MEZZO_STATE_CACHE      /* of decoding; neither saved nor hashed  */
+    MEZZO_STATE_CACHE,     /* of decoding; neither saved nor hashed  */
+    MEZZO_STATE_AVERAGE    /* of a parameter: "ema/PARAM"            */
 } mezzo_state_kind;
 typedef struct mezzo_state_info {
     const char *name; /* valid as long as the model */
@@ -85,7 +86,8 @@ typedef struct mezzo_plan_info {
     int op_count, cast_count, call_count, fallback_count;
     int meter_count; /* tensors that meters look at; their nodes and calls are not counted above */
     int finding_count;         /* of lint, whatever precision.lint says                        */
-    uint64_t state_bytes;      /* parameters, statistics; moments and caches once they are there */
+    uint64_t state_bytes;      /* parameters, statistics; moments, averages and caches once
+                                * they are there */
     uint64_t weight_bytes;     /* low-precision and packed copies of parameters                */
     uint64_t activation_bytes; /* the plan's memory: activations and gradients                 */
     uint64_t scratch_bytes;    /* workspaces of kernels, all workers                           */

@@ -20,7 +20,7 @@ typedef struct mezzo_precision {
     mezzo_dtype compute; /* F32 (also if NONE), BF16, F16; F64 on the `ref` device only */
     const mezzo_override *overrides; /* the last match wins */
     int override_count;
-    bool strict; /* DOWNGRADE if a kernel would not compute in the type asked for */
+    bool strict;          /* DOWNGRADE if a kernel would not compute in the type asked for */
     mezzo_lint_mode lint; /* of what the types cannot hold */
 } mezzo_precision;
 

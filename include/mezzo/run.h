@@ -79,6 +79,8 @@ typedef struct mezzo_summary {
     /* "accuracy" (a fraction), "bits_per_byte" or "bits_per_token" (lower is better) */
     char eval_metric[MEZZO_METRIC_BYTES];
     double eval_loss, eval_value;
+    bool has_average; /* train.ema: the average of the weights was evaluated too, with */
+    double ema_eval_loss, ema_eval_value;
     double step_ms_median, samples_per_s;
     double tokens_per_s; /* 0 for images */
     uint64_t peak_rss_bytes, planned_bytes;
@@ -105,7 +107,9 @@ typedef struct mezzo_run_hooks {
     bool (*stop)(void *user); /* asked after each step; true: save and stop */
 } mezzo_run_hooks;
 
-/* Train as configured, into the run directory.  INTERRUPTED if `hooks->stop` asked: the state was
+/* Train as configured, into the run directory.  With train.continue, go on from another run: then
+ * DATA, naming the tensor and the shapes or the key and the value, if that is a run of another
+ * model; nothing is written.  INTERRUPTED if `hooks->stop` asked: the state was
  * saved and the summary is filled in. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_train(mezzo_runner *runner,
                                                         const mezzo_config *config,

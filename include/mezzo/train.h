@@ -79,6 +79,9 @@ typedef struct mezzo_trainer_config {
      * them; with this, it is skipped as a whole. */
     bool no_salvage;
     int64_t meter_every; /* commits from one measurement of all tensors to the next; 0: never */
+    /* Decay d of an average of the parameters, in [0, 1); 0: none.  Behind every commit, in FP32:
+     * ema = w at the first, then ema = d ema + (1 - d) w.  State "ema/PARAM". */
+    float ema;
 } mezzo_trainer_config;
 
 typedef struct mezzo_trainer mezzo_trainer;
@@ -148,7 +151,8 @@ typedef struct mezzo_skip {
     float loss_scale;
     const char *where; /* as in mezzo_step_result; valid as long as the trainer */
 } mezzo_skip;
-/* The `back`-th last skip, from 0; false if there are not so many, or it is no longer kept. */
+/* The `back`-th last skip, from 0; false if there are not so many, it is no longer kept, or it came
+ * before mezzo_trainer_set_state. */
 MEZZO_API bool mezzo_trainer_skip(const mezzo_trainer *trainer, int64_t back, mezzo_skip *out);
 
 /* The stall meter: updates of less than half an ulp, which leave the weight as it was.  Of each
@@ -169,11 +173,20 @@ MEZZO_API bool mezzo_trainer_stall(const mezzo_trainer *trainer, int index, mezz
 typedef struct mezzo_trainer_state {
     int64_t step, attempt; /* committed steps; tries */
     int64_t skipped;
+    int64_t moments_from; /* commits before the moments started at zero: adamw's bias corrections
+                           * count from there */
+    int64_t averaged;     /* commits that the average has seen; 0: the next one starts it */
     mezzo_scaler scaler;
 } mezzo_trainer_state;
 MEZZO_API mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *trainer);
-/* BLAKE2b-256 in hex over weights, moments, statistics and the committed step; equal before and
- * after a skipped step.  `hex` holds 65 bytes. */
+/* Go on from a state of this or of another trainer; the tensors, moments too, are set by
+ * mezzo_model_write.  Of the scaler, scale and trackers are taken: its configuration stays.
+ * INVALID_ARGUMENT if the scaler's mode is another, or if no run can have come to that state: a
+ * scale that is no power of two, more commits than attempts ...; nothing has changed then. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_set_state(mezzo_trainer *trainer,
+                                                                const mezzo_trainer_state *state);
+/* BLAKE2b-256 in hex over weights, moments, statistics, averages and the committed step; equal
+ * before and after a skipped step.  `hex` holds 65 bytes. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_state_hash(mezzo_trainer *trainer, char *hex);
 /* Copy the gradient of a parameter of the last step out, unscaled, before clipping. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *trainer,

@@ -18,20 +18,24 @@ typedef struct saving {
     const mzi_weights_info *info;
 } saving;
 
-static mezzo_status write_file(const saving *s, const char *name, int count) {
+/* The masters' file says more than the others. */
+static mezzo_status write_file(const saving *s, const char *name, int count, bool is_masters) {
     char path[4096], step[24];
     mzi_format(path, sizeof path, "%s/%s", s->folder, name);
     mzi_format(step, sizeof step, "%" PRId64, s->info->step);
-    const mezzo_safetensors_note notes[] = {
+    mezzo_safetensors_note notes[MZI_WEIGHTS_NOTE_MAX] = {
         {"format", "pt"},
         {"mezzo.plan_hash", s->info->plan_hash},
         {"mezzo.precision", mezzo_dtype_name(s->info->precision)},
         {"mezzo.step", step},
         {"mezzo.version", mezzo_version()},
     };
+    int note_count = 5;
+    for (int k = 0; is_masters && k < s->info->note_count; k++)
+        notes[note_count++] = s->info->notes[k];
     const mzi_safetensors_source memory = mzi_safetensors_from_memory(s->items);
     return mzi_safetensors_write(s->ctx, s->fs, path, s->items, s->source ? s->source : &memory,
-                                 count, notes, (int)(sizeof notes / sizeof notes[0]));
+                                 count, notes, note_count);
 }
 
 /* The masters and the optimizer's tensors, then the weights again in their compute types. */
@@ -40,10 +44,10 @@ static mezzo_status write_both(const saving *s, const mzi_weight *weights, int c
     for (int i = 0; i < count; i++)
         s->items[i] =
             (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, weights[i].data};
-    MZI_TRY(write_file(s, MZI_MASTERS_FILE, count + optimizer_count));
+    MZI_TRY(write_file(s, MZI_MASTERS_FILE, count + optimizer_count, true));
     for (int i = 0; i < count; i++)
         s->items[i].dtype = weights[i].compute;
-    return write_file(s, MZI_MODEL_FILE, count);
+    return write_file(s, MZI_MODEL_FILE, count, false);
 }
 
 mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
@@ -63,14 +67,32 @@ mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *fold
     return status;
 }
 
+mezzo_status mzi_weights_save_one(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
+                                  const char *file, const mzi_weight *weights, int count,
+                                  const mzi_safetensors_source *source,
+                                  const mzi_weights_info *info) {
+    saving s = {.ctx = ctx, .fs = fs, .folder = folder, .source = source, .info = info};
+    size_t bytes = (size_t)count * sizeof *s.items;
+    s.items = mzi_alloc(ctx, bytes);
+    if (!s.items)
+        return mzi_out_of_memory(ctx, bytes, "saving a model");
+    for (int i = 0; i < count; i++)
+        s.items[i] = (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, NULL};
+    mezzo_status status = write_file(&s, file, count, false);
+    mzi_free(ctx, s.items, bytes);
+    return status;
+}
+
 static mezzo_status check_weight(mezzo_ctx *ctx, const mezzo_safetensors *file, const char *path,
                                  const mzi_weight *weight) {
     int index = mezzo_safetensors_find(file, weight->name);
+    bool is_ours = mezzo_safetensors_note_value(file, "mezzo.version") != NULL;
     if (index < 0)
         MZI_FAIL(ctx, MEZZO_DATA,
-                 "'%s' has no tensor \"%s\": it was saved from another model; use the "
-                 "configuration that it was trained with",
-                 path, weight->name);
+                 "'%s' has no tensor \"%s\": it was saved from another model%s; use the "
+                 "configuration that it was trained with%s",
+                 path, weight->name, is_ours ? "" : " or by another program",
+                 is_ours ? "" : ", and `mezzo import` for Hugging Face's format");
     mezzo_safetensors_item item = mezzo_safetensors_at(file, index);
     char found[MZI_SHAPE_TEXT], expected[MZI_SHAPE_TEXT];
     if (!mezzo_shape_equal(item.shape, weight->shape))
@@ -85,16 +107,20 @@ static mezzo_status check_weight(mezzo_ctx *ctx, const mezzo_safetensors *file, 
     return MEZZO_OK;
 }
 
-static mezzo_status check_file(mezzo_ctx *ctx, const mezzo_safetensors *file, const char *path,
+static bool starts_with(const char *name, const char *prefix) {
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+mezzo_status mzi_weights_check(mezzo_ctx *ctx, const mezzo_safetensors *file, const char *path,
                                const mzi_weight *weights, int count) {
     for (int i = 0; i < count; i++)
         MZI_TRY(check_weight(ctx, file, path, &weights[i]));
-    int optimizer = 0;
+    int training = 0;
     for (int i = 0; i < mezzo_safetensors_count(file); i++) {
         const char *name = mezzo_safetensors_at(file, i).name;
-        optimizer += strncmp(name, MZI_OPTIMIZER_PREFIX, strlen(MZI_OPTIMIZER_PREFIX)) == 0;
+        training += starts_with(name, MZI_OPTIMIZER_PREFIX) || starts_with(name, MZI_EMA_PREFIX);
     }
-    int others = mezzo_safetensors_count(file) - optimizer;
+    int others = mezzo_safetensors_count(file) - training;
     if (others > count)
         MZI_FAIL(ctx, MEZZO_DATA,
                  "'%s' has %d tensors, and the model %d: it was saved from another model; use the "
@@ -117,7 +143,7 @@ float mzi_weights_value(const mezzo_safetensors_item *item, int64_t index) {
                                      : mzi_f16_load((mezzo_f16){bits});
 }
 
-static void copy_weight(float *out, const mezzo_safetensors_item *item) {
+void mzi_weights_copy(float *out, const mezzo_safetensors_item *item) {
     int64_t count = mezzo_shape_count(item->shape);
     if (item->dtype == MEZZO_F32) {
         if (count > 0)
@@ -133,11 +159,11 @@ mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight
     mezzo_safetensors *file;
     int half_count = 0;
     MZI_TRY(mezzo_safetensors_open(&file, ctx, path));
-    mezzo_status status = check_file(ctx, file, path, weights, count);
+    mezzo_status status = mzi_weights_check(ctx, file, path, weights, count);
     for (int i = 0; status == MEZZO_OK && i < count; i++) {
         mezzo_safetensors_item item =
             mezzo_safetensors_at(file, mezzo_safetensors_find(file, weights[i].name));
-        copy_weight(weights[i].data, &item);
+        mzi_weights_copy(weights[i].data, &item);
         half_count += item.dtype != MEZZO_F32;
     }
     mezzo_safetensors_close(file);

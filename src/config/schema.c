@@ -144,6 +144,11 @@ static const mezzo_config_key keys[] = {
     {"train.weights", MEZZO_CONFIG_TEXT, "\"\"", NULL, 0, 0,
      "a run directory, or a safetensors file with mezzo's names, to start from; empty: random "
      "weights"},
+    {"train.continue", MEZZO_CONFIG_TEXT, "\"\"", NULL, 0, 0,
+     "a run directory to go on from, in any precision: weights, moments, step and place in the "
+     "data; empty: a new run"},
+    {"train.ema", MEZZO_CONFIG_REAL, "0", NULL, 0, BELOW_ONE,
+     "decay of an average of the weights, which is evaluated and saved too; 0: none"},
     {"train.eval_every", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
      "steps between evaluations; 0: at the end of each epoch"},
     {"train.meter_every", MEZZO_CONFIG_INT, "100", NULL, 0, COUNT_MAX,

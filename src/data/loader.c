@@ -135,6 +135,14 @@ mezzo_status mezzo_loader_next(mezzo_loader *loader, mezzo_batch *batch) {
     return MEZZO_OK;
 }
 
+static mezzo_status check_position(mezzo_ctx *ctx, int64_t position) {
+    if (position < 0 || position > INT64_MAX / 2)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "position is %" PRId64 "; give the samples drawn so far, 0 at the start",
+                 position);
+    return MEZZO_OK;
+}
+
 static mezzo_status check_config(mezzo_ctx *ctx, const mzi_source *source,
                                  const mezzo_loader_config *config, int64_t position) {
     int64_t batch_max = BATCH_BYTES_MAX / source->x_bytes;
@@ -148,11 +156,7 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mzi_source *source,
     if (config->limit < 0)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "limit is %" PRId64 "; give a number of samples, or 0 for all", config->limit);
-    if (position < 0 || position > INT64_MAX / 2)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
-                 "position is %" PRId64 "; give the samples drawn so far, 0 at the start",
-                 position);
-    return MEZZO_OK;
+    return check_position(ctx, position);
 }
 
 static mezzo_status make_slots(mezzo_loader *loader) {
@@ -188,6 +192,17 @@ static mezzo_status start_thread(mezzo_loader *loader) {
     loader->has_thread = true;
     (void)pthread_setname_np(loader->thread, "mezzo-data");
     return MEZZO_OK;
+}
+
+static void stop_thread(mezzo_loader *loader) {
+    if (!loader->has_thread)
+        return;
+    pthread_mutex_lock(&loader->mutex);
+    loader->stop = true;
+    pthread_cond_signal(&loader->freed);
+    pthread_mutex_unlock(&loader->mutex);
+    pthread_join(loader->thread, NULL);
+    loader->has_thread = false;
 }
 
 /* Takes `source` over, on failure too. */
@@ -239,16 +254,21 @@ mezzo_status mezzo_loader_create_tokens(mezzo_loader **out, mezzo_ctx *ctx,
     return create(out, ctx, source, config, position);
 }
 
+/* Without its thread the loader is the caller's alone. */
+mezzo_status mezzo_loader_seek(mezzo_loader *loader, int64_t position) {
+    mzi_error_clear(loader->ctx);
+    MZI_TRY(check_position(loader->ctx, position));
+    stop_thread(loader);
+    loader->position = position;
+    loader->made = loader->released = 0;
+    loader->in_hand = loader->stop = loader->pass_ended = false;
+    return loader->config.prefetch > 0 ? start_thread(loader) : MEZZO_OK;
+}
+
 void mezzo_loader_destroy(mezzo_loader *loader) {
     if (!loader)
         return;
-    if (loader->has_thread) {
-        pthread_mutex_lock(&loader->mutex);
-        loader->stop = true;
-        pthread_cond_signal(&loader->freed);
-        pthread_mutex_unlock(&loader->mutex);
-        pthread_join(loader->thread, NULL);
-    }
+    stop_thread(loader);
     pthread_cond_destroy(&loader->freed);
     pthread_cond_destroy(&loader->filled);
     pthread_mutex_destroy(&loader->mutex);

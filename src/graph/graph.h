@@ -66,7 +66,7 @@ typedef struct mzi_node {
     mezzo_dtype compute; /* type of its data operands; sums accumulate in FP32 or wider */
     mzi_rule rule;
     const char *reason;
-    bool is_meter; /* only observes: runs may leave it out, and no number depends on it */
+    bool is_meter;    /* only observes: runs may leave it out, and no number depends on it */
     int32_t override; /* of rule OVERRIDE: which of precision.overrides, counted from 1 */
 } mzi_node;
 

@@ -213,6 +213,8 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  * sgd          [n] out w, m; in g, w, m, s as above.  g' = g s[1] + weight_decay w; m = momentum m
  *              + g' (m starts at 0); w -= lr' (nesterov ? g' + momentum m : m).  With momentum 0,
  *              m is not touched.
+ * ema          [n] out e f32 (in place of in 1); in w, e f32, s as above.  With d = alpha s[4], of
+ *              [0, 1): e = d e + (1 - d) w.
  * matmul       [M: rows of c] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias [N] f32
  *              or null.  With p.accumulate (c f32) the product is added to c.
  * conv         [B] out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.

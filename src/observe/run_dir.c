@@ -26,6 +26,7 @@ static const char *const run_files[] = {
     MZI_RUN_TENSORS,
     MZI_RUN_FINAL "/model.safetensors",
     MZI_RUN_FINAL "/masters.safetensors",
+    MZI_RUN_FINAL "/ema.safetensors",
 };
 #define RUN_FILE_COUNT (sizeof run_files / sizeof run_files[0])
 

@@ -7,7 +7,7 @@
  *   events.jsonl      a line an event: time, step, attempt, kind, and what belongs to it
  *   tensors.jsonl     a line a tensor and measurement: what it held (train.meter_every)
  *   summary.json      written last, as a whole
- *   checkpoints/final/model.safetensors, masters.safetensors
+ *   checkpoints/final/model.safetensors, masters.safetensors, ema.safetensors
  *
  * A line is one write(2) to a file opened for appending: a reader never waits for a buffer, and a
  * crash costs at most the line being written.  `time` is in seconds since 1970.  JSON has no word

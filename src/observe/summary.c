@@ -42,6 +42,10 @@ static void put_summary(mzi_json *json, const mezzo_summary *s) {
     put_real(json, "loss_first", s->loss_first);
     put_real(json, "loss_last", s->loss_last);
     put_evaluation(json, s);
+    if (s->has_average) {
+        put_real(json, "ema_eval_value", s->ema_eval_value);
+        put_real(json, "ema_eval_loss", s->ema_eval_loss);
+    }
     put_real(json, "step_ms_median", s->step_ms_median);
     put_real(json, "samples_per_s", s->samples_per_s);
     if (s->tokens_per_s > 0.0)

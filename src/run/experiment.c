@@ -5,6 +5,7 @@
 #include "observe/run_dir.h"
 #include "run/lint.h"
 #include "run/runner.h"
+#include "run/saved.h"
 
 enum {
     LIST_MAX = 256
@@ -59,16 +60,12 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
 }
 
 static mezzo_scale_mode mode_of(const mezzo_config *c) {
-    static const char *const names[] = {
-        [MEZZO_SCALE_AUTO] = "auto",         [MEZZO_SCALE_NONE] = "none",
-        [MEZZO_SCALE_STATIC] = "static",     [MEZZO_SCALE_PYTORCH] = "pytorch",
-        [MEZZO_SCALE_MEGATRON] = "megatron", [MEZZO_SCALE_DEEPSPEED] = "deepspeed",
-        [MEZZO_SCALE_HEADROOM] = "headroom"};
     const char *mode = mezzo_config_text(c, "precision.loss_scale.mode");
-    int found = 0;
-    while (strcmp(names[found], mode) != 0) /* the schema lets no other word through */
+    mezzo_scale_mode found = MEZZO_SCALE_AUTO;
+    while (strcmp(mzi_scale_mode_name(found), mode) !=
+           0) /* the schema lets no other word through */
         found++;
-    return (mezzo_scale_mode)found;
+    return found;
 }
 
 /* A number, or `automatic` where the configuration says `auto`. */
@@ -138,14 +135,15 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     e->steps = mezzo_config_int(c, "train.steps");
     if (e->steps == 0)
         e->steps = (samples + e->data.step_batch - 1) / e->data.step_batch;
-    const mezzo_trainer_config config = {
-        .optimizer = optimizer_of(c, groups),
-        .scaler = scaler_of(c),
-        .clip = (float)mezzo_config_real(c, "train.clip"),
-        .accumulate = (int32_t)mezzo_config_int(c, "train.accumulate"),
-        .no_salvage = !mezzo_config_bool(c, "train.salvage"),
-        .meter_every = mezzo_config_int(c, "train.meter_every"),
-        .schedule = schedule_of(c, e->steps)};
+    const mezzo_trainer_config config = {.optimizer = optimizer_of(c, groups),
+                                         .scaler = scaler_of(c),
+                                         .clip = (float)mezzo_config_real(c, "train.clip"),
+                                         .accumulate =
+                                             (int32_t)mezzo_config_int(c, "train.accumulate"),
+                                         .no_salvage = !mezzo_config_bool(c, "train.salvage"),
+                                         .meter_every = mezzo_config_int(c, "train.meter_every"),
+                                         .ema = (float)mezzo_config_real(c, "train.ema"),
+                                         .schedule = schedule_of(c, e->steps)};
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }
 
@@ -172,6 +170,7 @@ mezzo_status mzi_experiment_create_decoder(mzi_experiment *e, mezzo_runner *runn
 }
 
 void mzi_experiment_destroy(mzi_experiment *e) {
+    mzi_free(e->ctx, e->masters, e->masters_bytes);
     mezzo_trainer_destroy(e->trainer);
     mezzo_model_destroy(e->model);
     mzi_dataset_close(&e->data);
@@ -215,6 +214,6 @@ mezzo_status mzi_experiment_planned_bytes(mzi_experiment *e, uint64_t *bytes) {
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &eval));
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_TRAIN, &train));
     *bytes = train.state_bytes + train.weight_bytes + train.activation_bytes + train.scratch_bytes +
-             eval.activation_bytes + eval.scratch_bytes;
+             eval.activation_bytes + eval.scratch_bytes + e->masters_bytes;
     return MEZZO_OK;
 }

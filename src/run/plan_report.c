@@ -111,7 +111,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         return counted;
     }
     *out = json_pack(
-        "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:{s:i,s:I},s:o,s:o}",
+        "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},"
+        "s:{s:i,s:I},s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,

@@ -31,6 +31,10 @@ typedef struct mzi_experiment {
     mezzo_trainer *trainer;
     mezzo_dtype precision;
     int64_t steps; /* committed ones to reach */
+    /* So far, in the runs that this one continues too. */
+    int64_t samples, overflow_events;
+    float *masters; /* room for the weights while their average is evaluated, or null */
+    size_t masters_bytes;
 } mzi_experiment;
 
 typedef struct mzi_evaluation {
@@ -55,8 +59,16 @@ mezzo_status mzi_experiment_planned_bytes(mzi_experiment *e, uint64_t *bytes);
 /* The state to and from FOLDER (checkpoint/weights.h) or a file. */
 mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const char *plan_hash);
 mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path);
-/* Parameters and statistics of train.weights, if it is set; the optimizer starts afresh. */
+/* Parameters and statistics of train.weights, if it is set, with a fresh optimizer; or all that
+ * train.continue has.  CONFIG if both are set. */
 mezzo_status mzi_experiment_start(mzi_experiment *e);
+/* The state of train.continue: tensors, counters, loss scale, place in the data.  Nothing is
+ * changed after an error; warnings say what was not used, and what starts afresh. */
+mezzo_status mzi_experiment_continue(mzi_experiment *e);
+/* Room to evaluate the average, if the trainer has one. */
+mezzo_status mzi_experiment_prepare_average(mzi_experiment *e);
+/* Evaluate the average into a summary, once it has begun; the weights are as before afterwards. */
+mezzo_status mzi_experiment_summarise_average(mzi_experiment *e, mezzo_summary *s);
 /* The file that `path` stands for: of a run directory, its masters. */
 void mzi_weights_path(const char *path, char out[MZI_WEIGHTS_PATH]);
 

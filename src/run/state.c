@@ -5,13 +5,14 @@
 #include "checkpoint/weights.h"
 #include "observe/run_dir.h"
 #include "run/runner.h"
-#include "train/model.h"
+#include "run/saved.h"
+#include "train/average.h"
 
 /* The tensors that a file holds. */
 typedef struct tensors {
-    mzi_weight *weights; /* parameters and statistics */
-    mezzo_safetensors_item *moments;
-    int32_t *states; /* of the weights, then of the moments */
+    mzi_weight *weights;             /* parameters and statistics */
+    mezzo_safetensors_item *moments; /* and averages, once they have begun */
+    int32_t *states;                 /* of the weights, then of the moments */
     int weight_count, moment_count, state_count;
     float *data; /* of the weights, if they are to be loaded: cut from one block */
     size_t data_bytes;
@@ -32,6 +33,8 @@ static bool is_weight(const mezzo_state_info *info) {
 
 /* Caches are not saved. */
 static void list(tensors *t) {
+    mezzo_trainer *trainer = t->e->trainer;
+    bool averaged = trainer && mezzo_trainer_get_state(trainer).averaged > 0;
     for (int s = 0; s < t->state_count; s++) {
         mezzo_state_info info = mezzo_model_state_at(t->e->model, s);
         if (!is_weight(&info))
@@ -41,7 +44,7 @@ static void list(tensors *t) {
     }
     for (int s = 0; s < t->state_count; s++) {
         mezzo_state_info info = mezzo_model_state_at(t->e->model, s);
-        if (info.kind != MEZZO_STATE_MOMENT)
+        if (info.kind != MEZZO_STATE_MOMENT && !(averaged && info.kind == MEZZO_STATE_AVERAGE))
             continue;
         t->moments[t->moment_count] =
             (mezzo_safetensors_item){info.name, MEZZO_F32, info.shape, NULL};
@@ -85,14 +88,41 @@ static mezzo_status read_part(void *user, int index, int64_t first, int64_t coun
     return mzi_model_read_part(t->e->model, t->states[index], first, count, out);
 }
 
+static mezzo_status read_average(void *user, int index, int64_t first, int64_t count, float *out) {
+    const tensors *t = user;
+    int32_t average = mzi_average_of(t->e->model, t->states[index]);
+    return mzi_model_read_part(t->e->model, average < 0 ? t->states[index] : average, first, count,
+                               out);
+}
+
+static mzi_saved saved_of(const mzi_experiment *e) {
+    mzi_saved saved = {.state = mezzo_trainer_get_state(e->trainer),
+                       .samples = e->samples,
+                       .overflow_events = e->overflow_events,
+                       .seed = mezzo_config_int(e->config, "train.seed")};
+    mzi_format(saved.optimizer, sizeof saved.optimizer, "%s",
+               mezzo_config_text(e->config, "optimizer.kind"));
+    mzi_scale_rule(&saved.state.scaler.config, saved.scale_rule);
+    return saved;
+}
+
 mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const char *plan_hash) {
     tensors t;
+    mzi_saved_notes more;
+    mzi_saved saved = saved_of(e);
+    mzi_saved_write(&saved, &more);
     MZI_TRY(make_tensors(e, &t));
-    const mzi_weights_info info = {mezzo_trainer_get_state(e->trainer).step, plan_hash,
-                                   e->precision};
-    const mzi_safetensors_source source = {read_part, &t};
+    const mzi_weights_info info = {.step = saved.state.step,
+                                   .plan_hash = plan_hash,
+                                   .precision = e->precision,
+                                   .notes = more.notes,
+                                   .note_count = more.count};
+    const mzi_safetensors_source source = {read_part, &t}, average = {read_average, &t};
     mezzo_status status = mzi_weights_save(e->ctx, &mzi_fs_real, folder, t.weights, t.weight_count,
                                            t.moments, t.moment_count, &source, &info);
+    if (status == MEZZO_OK && saved.state.averaged > 0)
+        status = mzi_weights_save_one(e->ctx, &mzi_fs_real, folder, MZI_EMA_FILE, t.weights,
+                                      t.weight_count, &average, &info);
     free_tensors(&t);
     return status;
 }
@@ -126,7 +156,15 @@ mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path) {
 
 mezzo_status mzi_experiment_start(mzi_experiment *e) {
     const char *path = mezzo_config_text(e->config, "train.weights");
+    bool goes_on = mezzo_config_text(e->config, "train.continue")[0] != '\0';
     int rounded = 0;
+    if (path[0] != '\0' && goes_on)
+        MZI_FAIL(e->ctx, MEZZO_CONFIG,
+                 "%s: train.weights and train.continue are both set; the first starts a run from "
+                 "weights, the second goes on with one",
+                 mezzo_config_origin(e->config, "train.continue"));
+    if (goes_on)
+        return mzi_experiment_continue(e);
     if (path[0] == '\0')
         return MEZZO_OK;
     MZI_TRY(load(e, path, &rounded));

@@ -69,15 +69,18 @@ static mezzo_status prepare(training *t) {
     mezzo_summary *s = &t->summary;
     mzi_metrics *m = &t->e.ctx->metrics;
     MZI_TRY(mezzo_model_plan_info(t->e.model, MEZZO_ENTRY_TRAIN, &t->plan));
+    MZI_TRY(mzi_experiment_prepare_average(&t->e));
     MZI_TRY(mzi_experiment_planned_bytes(&t->e, &s->planned_bytes));
     s->precision = t->e.precision;
+    s->skipped_steps = mezzo_trainer_get_state(t->e.trainer).skipped;
+    s->overflow_events = t->e.overflow_events;
     s->fallback_kernels = t->plan.fallback_count;
     s->seed = (uint64_t)mezzo_config_int(t->e.config, "train.seed");
     mzi_format(s->plan_hash, sizeof s->plan_hash, "%s", t->plan.numerics_hash);
     mzi_format(s->status, sizeof s->status, "failed");
     mzi_metric_set(m, MZI_METRIC_planned_bytes, (double)s->planned_bytes);
     mzi_metric_set(m, MZI_METRIC_fallback_kernels, (double)s->fallback_kernels);
-    mzi_metric_set(m, MZI_METRIC_overflow_events, 0.0);
+    mzi_metric_set(m, MZI_METRIC_overflow_events, (double)t->e.overflow_events);
     mzi_metric_set(m, MZI_METRIC_data_wait_ns, 0.0);
     t->ring = t->e.steps + SKIPS_MAX < RING_MAX ? t->e.steps + SKIPS_MAX : RING_MAX;
     t->step_ns = mzi_alloc(t->e.ctx, (size_t)t->ring * sizeof *t->step_ns);
@@ -127,11 +130,11 @@ static mezzo_status note_scale(training *t, const mezzo_step_result *r) {
 static void note_progress(training *t, const mezzo_step_result *r) {
     mezzo_progress *p = &t->progress;
     double seconds = (double)t->train_ns * 1e-9;
-    double samples = (double)(t->attempts * t->e.data.step_batch);
+    double samples = (double)(t->attempts * t->e.data.step_batch); /* of this run */
     p->label = t->label;
     p->step = r->step;
     p->steps = t->e.steps;
-    p->epoch = samples / (double)t->e.data.train_count;
+    p->epoch = (double)t->e.samples / (double)t->e.data.train_count;
     p->loss = r->loss;
     p->lr = r->lr;
     p->grad_norm = r->grad_norm;
@@ -148,13 +151,20 @@ static mezzo_status evaluate(training *t, const mezzo_step_result *r) {
     mezzo_summary *s = &t->summary;
     mzi_metrics *m = &t->e.ctx->metrics;
     MZI_TRY(mzi_experiment_summarise(&t->e, s));
+    MZI_TRY(mzi_experiment_summarise_average(&t->e, s));
     mzi_metric_set(m, MZI_METRIC_peak_rss_bytes, (double)mzi_memory_resident_max());
     mzi_metric_set(m, MZI_METRIC_eval_loss, s->eval_loss);
     mzi_metric_set(m, MZI_METRIC_eval_value, s->eval_value);
+    if (s->has_average) {
+        mzi_metric_set(m, MZI_METRIC_ema_eval_loss, s->ema_eval_loss);
+        mzi_metric_set(m, MZI_METRIC_ema_eval_value, s->ema_eval_value);
+    }
     t->last_eval_step = r->step;
     const mzi_field fields[] = {{"eval_loss", NULL, s->eval_loss},
-                                {s->eval_metric, NULL, s->eval_value}};
-    MZI_TRY(event(t, r, "eval", fields, 2));
+                                {s->eval_metric, NULL, s->eval_value},
+                                {"ema_eval_loss", NULL, s->ema_eval_loss},
+                                {"ema_eval_value", NULL, s->ema_eval_value}};
+    MZI_TRY(event(t, r, "eval", fields, s->has_average ? 4 : 2));
     if (t->hooks && t->hooks->evaluated)
         t->hooks->evaluated(t->hooks->user, &t->progress, s);
     return MEZZO_OK;
@@ -168,7 +178,7 @@ static bool evaluation_is_due(const training *t, const mezzo_step_result *r) {
     if (every > 0)
         return r->step % every == 0;
     int64_t batch = t->e.data.step_batch, count = t->e.data.train_count;
-    return t->attempts * batch / count > (t->attempts - 1) * batch / count;
+    return t->e.samples / count > (t->e.samples - batch) / count;
 }
 
 static mezzo_status note_tensors(training *t, const mezzo_step_result *r) {
@@ -201,21 +211,30 @@ static mezzo_status one_step(training *t, mezzo_step_result *r) {
     int64_t ns = mzi_clock_ns() - begin;
     t->step_ns[t->attempts++ % t->ring] = ns;
     t->train_ns += ns;
+    t->e.samples += data->step_batch;
     mzi_metrics *m = &t->e.ctx->metrics;
     mzi_metric_set(m, MZI_METRIC_step_ns, (double)ns);
     mzi_metric_set(m, MZI_METRIC_samples_per_s, (double)data->step_batch / ((double)ns * 1e-9));
-    mzi_metric_set(m, MZI_METRIC_epoch,
-                   (double)(t->attempts * data->step_batch) / (double)data->train_count);
+    mzi_metric_set(m, MZI_METRIC_epoch, (double)t->e.samples / (double)data->train_count);
     if (t->attempts == 1)
         t->summary.loss_first = r->loss;
     t->summary.loss_last = r->loss;
     t->summary.skipped_steps += r->skipped;
-    t->summary.overflow_events += r->skipped && r->reason == MEZZO_SKIP_GRADIENT;
+    t->e.overflow_events += r->skipped && r->reason == MEZZO_SKIP_GRADIENT;
+    t->summary.overflow_events = t->e.overflow_events;
     return MEZZO_OK;
 }
 
+static mezzo_status note_continue(training *t, const mezzo_step_result *r) {
+    const mzi_field fields[] = {{"run", mezzo_config_text(t->e.config, "train.continue"), 0.0}};
+    return event(t, r, "continue", fields, 1);
+}
+
 static mezzo_status loop(training *t) {
-    mezzo_step_result r = {0};
+    const mezzo_trainer_state from = mezzo_trainer_get_state(t->e.trainer);
+    mezzo_step_result r = {.step = from.step, .attempt = from.attempt};
+    if (from.attempt > 0)
+        MZI_TRY(note_continue(t, &r));
     while (r.step < t->e.steps && !t->stopped) {
         MZI_TRY(one_step(t, &r));
         note_progress(t, &r);

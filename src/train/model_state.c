@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "train/average.h"
 #include "train/model.h"
 
 int32_t mzi_model_find(const mezzo_model *model, const char *name) {
@@ -69,6 +70,8 @@ static mezzo_state_kind kind_of(const mzi_value *value) {
         return MEZZO_STATE_PARAM;
     if (value->is_cache)
         return MEZZO_STATE_CACHE;
+    if (strncmp(value->name, MZI_AVERAGE_PREFIX, strlen(MZI_AVERAGE_PREFIX)) == 0)
+        return MEZZO_STATE_AVERAGE;
     return strncmp(value->name, "optimizer/", 10) == 0 ? MEZZO_STATE_MOMENT : MEZZO_STATE_STATISTIC;
 }
 

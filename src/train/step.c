@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "train/average.h"
+#include "train/resume.h"
 #include "train/scaler.h"
 #include "train/trainer.h"
 
@@ -56,6 +58,9 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
     if (!(config->optimizer.other_lr_scale >= 0.0f && isfinite(config->optimizer.other_lr_scale)))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "other_lr_scale %g: finite and not negative",
                  (double)config->optimizer.other_lr_scale);
+    if (!(config->ema >= 0.0f && config->ema < 1.0f))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "ema %g: a decay in [0, 1), or 0 for no average",
+                 (double)config->ema);
     if (config->accumulate < 0 || config->accumulate > ACCUMULATE_MAX)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "accumulate %d: 1 to %d micro-batches",
                  config->accumulate, (int)ACCUMULATE_MAX);
@@ -72,6 +77,7 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
 static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph) {
     if (t->config.accumulate > 1)
         MZI_TRY(mzi_pass_accumulate(graph, &t->update.window));
+    t->update.average_decay = (double)t->config.ema;
     return mzi_update_append(graph, t->optim, &t->config.optimizer, &t->update);
 }
 
@@ -326,18 +332,21 @@ static mezzo_status diagnose(mezzo_trainer *t, const mezzo_binding *inputs, int 
 
 static mezzo_status write_update(mezzo_trainer *t, mezzo_step_result *r) {
     const mezzo_optimizer_config *o = &t->config.optimizer;
-    double number = (double)(t->state.step + 1), clip = 1.0;
+    double number = (double)(t->state.step + 1 - t->state.moments_from), clip = 1.0;
     if (t->config.clip > 0.0f) /* the 1e-6 is PyTorch's */
         clip = fmin(1.0, (double)t->config.clip / (r->grad_norm + 1e-6));
     const float scalars[MZI_OPTIM_SCALARS] = {(float)r->lr, (float)(clip * t->grad_factor),
                                               (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
-                                              (float)(1.0 / (1.0 - pow((double)o->beta2, number)))};
+                                              (float)(1.0 / (1.0 - pow((double)o->beta2, number))),
+                                              [MZI_AVERAGE_SCALAR] =
+                                                  t->state.averaged > 0 ? 1.0f : 0.0f};
     MZI_TRY(
         mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, t->update.scalars, scalars, sizeof scalars));
     MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE,
                           r->measured));
     t->model->version++;
     t->state.step++;
+    t->state.averaged += t->config.ema > 0.0f;
     /* A rate of 0 is meant to leave the weights as they are. */
     return r->measured && r->lr > 0.0 ? mzi_stall_read(t->model, &t->update.stall, &r->stalled)
                                       : MEZZO_OK;
@@ -411,7 +420,7 @@ const char *mezzo_skip_reason_name(mezzo_skip_reason reason) {
 }
 
 bool mezzo_trainer_skip(const mezzo_trainer *t, int64_t back, mezzo_skip *out) {
-    if (back < 0 || back >= t->state.skipped || back >= MEZZO_LEDGER_MAX)
+    if (back < 0 || back >= t->state.skipped - t->ledger_from || back >= MEZZO_LEDGER_MAX)
         return false;
     *out = t->ledger[(t->state.skipped - 1 - back) % MEZZO_LEDGER_MAX];
     return true;
@@ -426,6 +435,23 @@ bool mezzo_trainer_stall(const mezzo_trainer *t, int index, mezzo_stall *out) {
 
 mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *t) {
     return t->state;
+}
+
+mezzo_status mezzo_trainer_set_state(mezzo_trainer *t, const mezzo_trainer_state *state) {
+    mezzo_trainer_state next = *state;
+    mzi_error_clear(t->model->ctx);
+    if (state->scaler.config.mode != t->state.scaler.config.mode)
+        MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT,
+                 "the state is of loss scale mode %d, the trainer's is %d: keep the trainer's "
+                 "scaler",
+                 (int)state->scaler.config.mode, (int)t->state.scaler.config.mode);
+    next.scaler.config = t->state.scaler.config;
+    const char *fault = mzi_trainer_state_fault(&next);
+    if (fault)
+        MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT, "no trainer was in that state: %s", fault);
+    t->state = next;
+    t->ledger_from = next.skipped;
+    return MEZZO_OK;
 }
 
 mezzo_status mezzo_trainer_state_hash(mezzo_trainer *t, char *hex) {

@@ -24,6 +24,7 @@ struct mezzo_trainer {
     mzi_fault *faults;                   /* by micro-batch, of a step that failed */
     double grad_factor;                  /* of this step: unscaling, without clipping */
     mezzo_skip ledger[MEZZO_LEDGER_MAX]; /* skip k in slot k mod MEZZO_LEDGER_MAX */
+    int64_t ledger_from;                 /* skips before this one happened elsewhere */
 };
 
 static inline const mzi_plan *mzi_trainer_plan(const mezzo_trainer *t) {

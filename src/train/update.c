@@ -5,8 +5,9 @@
 #include "base/glob.h"
 #include "graph/stats.h"
 #include "graph/write.h"
+#include "train/average.h"
 
-static mezzo_status add_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,
+mezzo_status mzi_update_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,
                               const int32_t *in, int count, const mezzo_attrs *attrs) {
     MZI_TRY(graph->status);
     MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity,
@@ -82,7 +83,7 @@ static mezzo_status add_optimizer(mezzo_graph *graph, const mzi_optim_def *optim
     group_of(config, &param, &attrs);
     if (is_other)
         attrs.f[MZI_OPTIM_LR_SCALE] *= (double)config->other_lr_scale;
-    return add_write(graph, &optim->update, param.name, in, count, &attrs);
+    return mzi_update_write(graph, &optim->update, param.name, in, count, &attrs);
 }
 
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
@@ -95,10 +96,13 @@ mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
     for (int32_t g = 0; g < graph->grad_count; g++) {
         MZI_TRY(add_optimizer(graph, optim, config, out->scalars, &graph->grads[g]));
         MZI_TRY(mzi_stall_watch(graph, &graph->grads[g], &out->stall));
+        if (out->average_decay > 0.0)
+            MZI_TRY(
+                mzi_average_append(graph, graph->grads[g].param, out->scalars, out->average_decay));
     }
     for (int32_t c = 0; c < graph->commit_count; c++) {
         const int32_t in[] = {graph->commits[c].next, graph->commits[c].state};
-        MZI_TRY(add_write(graph, &mzi_op_assign, graph->values[in[1]].name, in, 2, NULL));
+        MZI_TRY(mzi_update_write(graph, &mzi_op_assign, graph->values[in[1]].name, in, 2, NULL));
     }
     return graph->status;
 }

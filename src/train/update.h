@@ -9,7 +9,8 @@
 
 /* Values that the step reads and writes on the host's side. */
 typedef struct mzi_update {
-    int32_t scalars; /* input, F32 [MZI_OPTIM_SCALARS] */
+    double average_decay; /* of the parameters; 0: there is no average */
+    int32_t scalars;      /* input, F32 [MZI_OPTIM_SCALARS] */
     /* Figures (graph/stats.h): first of each gradient, then of the next value of each statistic. */
     int32_t *norms;
     int32_t norm_count;
@@ -18,9 +19,14 @@ typedef struct mzi_update {
 } mzi_update;
 
 /* Append to a differentiated, typed graph: in the phase check a norm for each gradient, in the
- * phase update the optimizer for each parameter, with its stall meter, and a copy for each
- * statistic.  `out->norms` lives in the graph's arena. */
+ * phase update the optimizer for each parameter, with its stall meter and, if `out->average_decay`
+ * asks for one, its average, and a copy for each statistic.  `out->norms` lives in the graph's
+ * arena. */
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
                                const mezzo_optimizer_config *config, mzi_update *out);
+
+/* Append a node that writes state, named NAME/OP, to the phase update; `attrs` may be null. */
+mezzo_status mzi_update_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,
+                              const int32_t *in, int count, const mezzo_attrs *attrs);
 
 #endif

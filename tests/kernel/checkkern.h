@@ -105,6 +105,7 @@ void ck_bound_xent_part(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_xent_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_adamw(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_lion(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_ema(const ck_case *c, double *error[MZK_OUT_MAX]);
 
 /* checkkern_attention.c: shapes and bounds of the attention families. */
 enum {

@@ -267,3 +267,13 @@ void ck_bound_lion(const ck_case *c, double *error[MZK_OUT_MAX]) {
         error[1][i] = mzi_gamma(5, u) * (fabs(beta2 * m) + fabs((1 - beta2) * g)) + 0x1p-146;
     }
 }
+
+/* d and 1 - d have a rounding each, their products another, and so has the sum.  Signs do not make
+ * this a sum of magnitudes: a d beyond 1 makes 1 - d negative. */
+void ck_bound_ema(const ck_case *c, double *error[MZK_OUT_MAX]) {
+    double d = (double)c->p.e.alpha * ck_in(c, 2, 4);
+    for (int64_t i = c->begin; i < c->end; i++)
+        error[0][i] =
+            mzi_gamma(3, u) * (fabs(d * ck_in(c, 1, i)) + fabs((1 - d) * ck_in(c, 0, i))) +
+            0x1p-147;
+}

@@ -297,6 +297,11 @@ static void shape_optim(ck_case *c, int k) {
     c->in[c->ins - 1].count = 8;
 }
 
+static void shape_ema(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->in[2].count = 8;
+}
+
 static void shape_muon_unit(ck_case *c, int k) {
     shape_flat(c, k);
     c->p.e.parts = k == CK_BENCH_SHAPE ? 16 : k % 7 + 1;
@@ -479,6 +484,8 @@ static const ck_family families[] = {
      NULL},
     {MZK_muon_step, "f", "fff", "vvs", "+++", "111", "1", true, FLAT_SHAPES, shape_optim, few,
      NULL},
+    {MZK_ema, "f", "xff", "vvs", "+++", "111", "1", true, FLAT_SHAPES, shape_ema, NULL,
+     ck_bound_ema},
     {MZK_sgd, "ff", "xfff", "vvvs", "++++", "1101", "12", true, FLAT_SHAPES, shape_optim, few,
      NULL},
     {MZK_matmul, "x", "xxf", "vvv", "+++", "111", "-", true, MATMUL_SHAPES, shape_matmul, of_matmul,

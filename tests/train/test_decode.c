@@ -292,8 +292,11 @@ static void train(int threads, bool decodes, char hash[65], const char *folder) 
         caches += mezzo_model_state_at(model, k).kind == MEZZO_STATE_CACHE;
     assert_int_equal(caches, decodes ? 2 : 0);
     if (folder) {
-        mzi_experiment e = {.ctx = ctx, .model = model, .trainer = trainer};
+        mezzo_config *defaults = NULL;
+        NET_OK(ctx, mezzo_config_create(&defaults, ctx));
+        mzi_experiment e = {.ctx = ctx, .config = defaults, .model = model, .trainer = trainer};
         NET_OK(ctx, mzi_experiment_save(&e, folder, "hash"));
+        mezzo_config_destroy(defaults);
     }
     mezzo_trainer_destroy(trainer);
     mezzo_model_destroy(model);

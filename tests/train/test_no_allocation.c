@@ -53,6 +53,7 @@ static void check_silent(mezzo_dtype compute) {
     mezzo_trainer_config config = net_trainer_config();
     config.clip = 1.0f;
     config.meter_every = 3;
+    config.ema = 0.9f;
     config.scaler = (mezzo_scaler_config){.init = 0x1p24f, .growth_interval = 3};
     NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
     for (int k = 0; k < 2; k++)
@@ -95,6 +96,7 @@ static void test_planned_memory_is_used_memory(void **state) {
     mezzo_model *model = net_model(ctx, &n, MEZZO_BF16);
     mezzo_trainer *trainer = NULL;
     mezzo_trainer_config config = net_trainer_config();
+    config.ema = 0.9f;
     NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
     NET_OK(ctx, mezzo_model_plan_info(model, MEZZO_ENTRY_TRAIN, &info));
     uint64_t planned =
@@ -122,7 +124,10 @@ static attempt try_all(mezzo_ctx *ctx, const net_batch *batch) {
     mezzo_step_result result;
     const mezzo_override overrides[] = {{"conv2", MEZZO_F32}, {"head", MEZZO_F32}};
     const mezzo_model_config config = {
-        .build = net_build, .user = &n, .seed = 3, .precision = {MEZZO_BF16, overrides, 2, false}};
+        .build = net_build,
+        .user = &n,
+        .seed = 3,
+        .precision = {.compute = MEZZO_BF16, .overrides = overrides, .override_count = 2}};
     const mezzo_trainer_config trainer = net_trainer_config();
     const mezzo_binding inputs[] = {{"x", batch->x, sizeof batch->x},
                                     {"labels", batch->labels, sizeof batch->labels}};
@@ -233,6 +238,7 @@ static void test_model_survives_its_trainer(void **state) {
     net n = {0};
     mezzo_trainer *trainer = NULL;
     mezzo_trainer_config config = net_trainer_config();
+    config.ema = 0.9f;
     net_fill(&batch, 0);
     const mezzo_binding inputs[] = {{"x", batch.x, sizeof batch.x},
                                     {"labels", batch.labels, sizeof batch.labels}};

@@ -156,7 +156,7 @@ static const provoked cases[] = {
      "warning",
      1,
      0x1p-20f,
-     {"precision.compute=f16", "precision.loss_scale.mode=none"}},
+     {"precision.compute=f16", "precision.loss_scale.mode=none", "precision.lint=off"}},
     {"skipped",
      "warning",
      1,

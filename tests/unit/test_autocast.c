@@ -177,8 +177,9 @@ static void test_overrides(void **state) {
     const mezzo_dtype none_of[] = {MEZZO_F64, MEZZO_F8_E4M3, MEZZO_F8_E5M2};
     for (size_t k = 0; k < sizeof none_of / sizeof *none_of; k++) {
         const mezzo_override bad[] = {{"conv", none_of[k]}};
-        const mezzo_model_config config = {.build = build_net,
-                                           .precision = {MEZZO_BF16, bad, 1, false}};
+        const mezzo_model_config config = {
+            .build = build_net,
+            .precision = {.compute = MEZZO_BF16, .overrides = bad, .override_count = 1}};
         mezzo_model *none = NULL;
         assert_int_equal(mezzo_model_create(&none, *state, &config, MEZZO_ENTRY_TRAIN),
                          MEZZO_INVALID_ARGUMENT);

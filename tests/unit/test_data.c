@@ -311,7 +311,8 @@ static void test_seed_and_limit(void **state) {
     mezzo_images_destroy(images);
 }
 
-/* The stream from `position` with any prefetch is the stream made on demand. */
+/* The stream from `position` with any prefetch is the stream made on demand, and so is that of a
+ * loader that was elsewhere before. */
 static void check_same_stream(const mezzo_images *images, mezzo_loader_config config,
                               int64_t position) {
     enum {
@@ -319,16 +320,22 @@ static void check_same_stream(const mezzo_images *images, mezzo_loader_config co
     };
     config.prefetch = 0;
     mezzo_loader *plain = loader_of(images, config, position);
-    static const int depths[] = {1, 4};
-    mezzo_loader *ahead[2];
-    for (int i = 0; i < 2; i++) {
+    static const int depths[] = {1, 4, 0, 2};
+    mezzo_loader *ahead[4];
+    for (int i = 0; i < 4; i++) {
+        bool was_elsewhere = i > 1;
+        mezzo_batch unused;
         config.prefetch = depths[i];
-        ahead[i] = loader_of(images, config, position);
+        ahead[i] = loader_of(images, config, was_elsewhere ? 21 : position);
+        for (int k = 0; was_elsewhere && k < 1 + position % 3; k++)
+            assert_int_equal(mezzo_loader_next(ahead[i], &unused), MEZZO_OK);
+        if (was_elsewhere)
+            assert_int_equal(mezzo_loader_seek(ahead[i], position), MEZZO_OK);
     }
     for (int k = 0; k < BATCHES; k++) {
         mezzo_batch want, got;
         assert_int_equal(mezzo_loader_next(plain, &want), MEZZO_OK);
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 4; i++) {
             assert_int_equal(mezzo_loader_next(ahead[i], &got), MEZZO_OK);
             assert_int_equal(got.valid, want.valid);
             assert_int_equal(got.position, want.position);
@@ -337,7 +344,7 @@ static void check_same_stream(const mezzo_images *images, mezzo_loader_config co
             assert_memory_equal(got.labels, want.labels, batch * sizeof(int32_t));
         }
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 4; i++)
         mezzo_loader_destroy(ahead[i]);
     mezzo_loader_destroy(plain);
 }
@@ -464,6 +471,12 @@ static void test_refuses_bad_configs(void **state) {
     }
     const mezzo_loader_config good = {.batch = 1, .scale = 1.0f};
     assert_int_equal(mezzo_loader_create(&loader, ctx, images, &good, -1), MEZZO_INVALID_ARGUMENT);
+    mezzo_loader *sound = loader_of(images, good, 2);
+    mezzo_batch batch;
+    assert_int_equal(mezzo_loader_seek(sound, -1), MEZZO_INVALID_ARGUMENT);
+    assert_int_equal(mezzo_loader_next(sound, &batch), MEZZO_OK);
+    assert_int_equal(batch.position, 2);
+    mezzo_loader_destroy(sound);
     uint8_t byte = 0;
     mezzo_images *none = (mezzo_images *)&ctx;
     assert_int_equal(mezzo_images_from_memory(&none, ctx, &byte, &byte, 0, 1, 1, 1),

@@ -595,7 +595,7 @@ static mezzo_status save_model(const mzi_fs *fs, const model *m) {
     snprintf(into, sizeof into, "%s/final", folder);
     const mezzo_safetensors_item moment = {"optimizer/fc.weight.m", MEZZO_F32, m->weights[0].shape,
                                            m->fc};
-    const mzi_weights_info info = {938, "c0ffee", MEZZO_BF16};
+    const mzi_weights_info info = {.step = 938, .plan_hash = "c0ffee", .precision = MEZZO_BF16};
     mzi_error_clear(ctx);
     return mzi_weights_save(ctx, fs, into, m->weights, WEIGHTS, &moment, 1, NULL, &info);
 }

@@ -7,7 +7,7 @@
 #include "graph/plan.h"
 #include "num/number.h"
 
-static const mezzo_range unknown = {.rms = NAN, .mean = NAN};
+static const mezzo_range unknown = {.rms = (double)NAN, .mean = (double)NAN};
 
 static mezzo_range of_init(mezzo_init init) {
     double a = fabs((double)init.a);

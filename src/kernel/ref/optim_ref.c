@@ -76,3 +76,9 @@ void mzk_muon_step_ref(const mzk_args *args, int64_t begin, int64_t end) {
         put(args, 0, i, w - lr * (scale * get(args, 0, i) + decay * w));
     }
 }
+
+void mzk_ema_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    double d = (double)args->p.e.alpha * get(args, 2, 4);
+    for (int64_t i = begin; i < end; i++)
+        put(args, 0, i, d * get(args, 1, i) + (1 - d) * get(args, 0, i));
+}

@@ -195,3 +195,23 @@ void MZK_IMPL(muon_step)(const mzk_args *args, int64_t begin, int64_t end) {
     if (i < end)
         muon_step_lanes(args, step, decay, i, end - i);
 }
+
+INLINE void ema_lanes(const mzk_args *args, types t, vf decay, vf keep, int64_t i, int64_t lanes) {
+    vf w = vf_mul(keep, lanes_load(args->in[0], t.a, i, lanes));
+    vf e = lanes_load(args->in[1], MEZZO_F32, i, lanes);
+    lanes_store(args->out[0], MEZZO_F32, i, vf_fma(decay, e, w), lanes);
+}
+INLINE void ema_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+    mzk_args local = *args; /* its pointers stay in registers */
+    double d = (double)args->p.e.alpha * (double)((const float *)args->in[2])[4];
+    vf decay = vf_set((float)d), keep = vf_set((float)(1 - d));
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL)
+        ema_lanes(&local, t, decay, keep, i, VL);
+    if (i < end)
+        ema_lanes(&local, t, decay, keep, i, end - i);
+}
+void MZK_IMPL(ema)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (args->out_type[0] != MEZZO_F32 || !dispatch(ema_loop, args, begin, end, VARY_A))
+        mzk_ema_ref(args, begin, end);
+}
