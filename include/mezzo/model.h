@@ -57,7 +57,7 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_output(mezzo_model *model, m
                                                            int64_t count);
 
 typedef enum mezzo_state_kind {
-    MEZZO_STATE_PARAM,     /* trained: FP32 master                  */
+    MEZZO_STATE_PARAM,     /* trained: the master                   */
     MEZZO_STATE_STATISTIC, /* written by forward (running averages)   */
     MEZZO_STATE_MOMENT,    /* of an optimizer: "optimizer/PARAM.m"   */
     MEZZO_STATE_CACHE,     /* of decoding; neither saved nor hashed  */
@@ -68,6 +68,9 @@ typedef struct mezzo_state_info {
     mezzo_state_kind kind;
     mezzo_shape shape;
     mezzo_dtype compute; /* the type that operations read a parameter in: the narrowest use */
+    mezzo_master master; /* how it is kept; of moments too: F32 or BF16 */
+    const char *why; /* a parameter kept in F32 though the model asks for another form; else "" */
+    uint64_t bytes;  /* of memory */
 } mezzo_state_info;
 
 MEZZO_API int mezzo_model_state_count(const mezzo_model *model);

@@ -15,12 +15,28 @@ typedef struct mezzo_override {
     mezzo_dtype compute; /* F32, F16 or BF16 */
 } mezzo_override;
 
-/* Masters, moments, statistics and parameter gradients are FP32 whatever `compute` says. */
+/* How the master of a parameter is kept whose only readers are matrix products and convolutions in
+ * BF16.  Others are FP32.  Whatever the form, reading one gives FP32 values, and writing takes
+ * them.
+ *
+ *   F32     4 bytes, and a BF16 copy for the readers
+ *   SPLIT   4 bytes: BF16 for the readers, and the 16 bits that it lacks: the values of F32
+ *   BF16    2 bytes: updated in FP32, and rounded to BF16 at each step */
+typedef enum mezzo_master {
+    MEZZO_MASTER_F32,
+    MEZZO_MASTER_SPLIT,
+    MEZZO_MASTER_BF16
+} mezzo_master;
+
+/* Statistics and parameter gradients are FP32 whatever `compute` says. */
 typedef struct mezzo_precision {
     mezzo_dtype compute; /* F32 (also if NONE), BF16, F16; F64 on the `ref` device only */
     const mezzo_override *overrides; /* the last match wins */
     int override_count;
     bool strict;          /* DOWNGRADE if a kernel would not compute in the type asked for */
+    mezzo_master master;  /* from the first trainer on; without one masters are FP32 */
+    bool master_nearest;  /* BF16 is rounded to nearest, which loses small updates, instead of
+                             stochastically */
     mezzo_lint_mode lint; /* of what the types cannot hold */
 } mezzo_precision;
 

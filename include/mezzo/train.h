@@ -32,6 +32,7 @@ typedef struct mezzo_optimizer_config {
     float eps;          /* adamw */
     float momentum;     /* sgd, muon */
     bool nesterov;      /* sgd; muon always is */
+    mezzo_dtype state;  /* of the moments: F32 (also if NONE), or BF16, rounded stochastically */
     /* muon trains the weights of linear layers that are read once, but for one whose output a
      * cross-entropy reads; adamw, by its own parameters above, the rest at this times lr. */
     float other_lr_scale;
@@ -156,8 +157,8 @@ typedef struct mezzo_skip {
 MEZZO_API bool mezzo_trainer_skip(const mezzo_trainer *trainer, int64_t back, mezzo_skip *out);
 
 /* The stall meter: updates of less than half an ulp, which leave the weight as it was.  Of each
- * trained parameter (a rate scale of 0 freezes) up to 4096 elements at a fixed distance are looked
- * at, those whose gradient is 0 left out:
+ * trained parameter that is not rounded stochastically (a rate scale of 0 freezes) up to 4096
+ * elements at a fixed distance are looked at, those whose gradient is 0 left out:
  *
  *   share of a parameter = stalled / counted
  *   share of all         = sum (elements / sampled) stalled / sum (elements / sampled) counted */
@@ -185,8 +186,8 @@ MEZZO_API mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *train
  * scale that is no power of two, more commits than attempts ...; nothing has changed then. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_set_state(mezzo_trainer *trainer,
                                                                 const mezzo_trainer_state *state);
-/* BLAKE2b-256 in hex over weights, moments, statistics, averages and the committed step; equal
- * before and after a skipped step.  `hex` holds 65 bytes. */
+/* BLAKE2b-256 in hex over weights, moments, statistics, averages and the committed step, as FP32
+ * values; equal before and after a skipped step.  `hex` holds 65 bytes. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_state_hash(mezzo_trainer *trainer, char *hex);
 /* Copy the gradient of a parameter of the last step out, unscaled, before clipping. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *trainer,

@@ -6,7 +6,7 @@
 
 #include "base/ctx.h"
 #include "checkpoint/safetensors_format.h"
-#include "num/number.h"
+#include "num/split.h"
 
 /* What both files hold, in the order of the source's indices. */
 typedef struct saving {
@@ -14,12 +14,13 @@ typedef struct saving {
     const mzi_fs *fs;
     const char *folder;
     mezzo_safetensors_item *items;
-    const mzi_safetensors_source *source;
+    mzi_safetensors_source masters;
     const mzi_weights_info *info;
 } saving;
 
 /* The masters' file says more than the others. */
-static mezzo_status write_file(const saving *s, const char *name, int count, bool is_masters) {
+static mezzo_status write_file(const saving *s, const char *name,
+                               const mzi_safetensors_source *source, int count, bool is_masters) {
     char path[4096], step[24];
     mzi_format(path, sizeof path, "%s/%s", s->folder, name);
     mzi_format(step, sizeof step, "%" PRId64, s->info->step);
@@ -33,28 +34,36 @@ static mezzo_status write_file(const saving *s, const char *name, int count, boo
     int note_count = 5;
     for (int k = 0; is_masters && k < s->info->note_count; k++)
         notes[note_count++] = s->info->notes[k];
-    const mzi_safetensors_source memory = mzi_safetensors_from_memory(s->items);
-    return mzi_safetensors_write(s->ctx, s->fs, path, s->items, s->source ? s->source : &memory,
-                                 count, notes, note_count);
+    return mzi_safetensors_write(s->ctx, s->fs, path, s->items, source, count, notes, note_count);
+}
+
+/* Rounded to BF16 as the weights of a model are (docs/numerics.md): what the operations read. */
+static mezzo_status read_computed(void *user, int index, int64_t first, int64_t count, float *out) {
+    const saving *s = user;
+    MZI_TRY(s->masters.read(s->masters.user, index, first, count, out));
+    for (int64_t i = 0; i < count && s->items[index].dtype == MEZZO_BF16; i++)
+        out[i] = mzi_bf16_load(mzi_bf16_round_away(out[i]));
+    return MEZZO_OK;
 }
 
 /* The masters and the optimizer's tensors, then the weights again in their compute types. */
-static mezzo_status write_both(const saving *s, const mzi_weight *weights, int count,
+static mezzo_status write_both(saving *s, const mzi_weight *weights, int count,
                                int optimizer_count) {
     for (int i = 0; i < count; i++)
         s->items[i] =
             (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, weights[i].data};
-    MZI_TRY(write_file(s, MZI_MASTERS_FILE, count + optimizer_count, true));
+    MZI_TRY(write_file(s, MZI_MASTERS_FILE, &s->masters, count + optimizer_count, true));
     for (int i = 0; i < count; i++)
         s->items[i].dtype = weights[i].compute;
-    return write_file(s, MZI_MODEL_FILE, count, false);
+    const mzi_safetensors_source computed = {read_computed, s};
+    return write_file(s, MZI_MODEL_FILE, &computed, count, false);
 }
 
 mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
                               const mzi_weight *weights, int count,
                               const mezzo_safetensors_item *optimizer, int optimizer_count,
                               const mzi_safetensors_source *source, const mzi_weights_info *info) {
-    saving s = {.ctx = ctx, .fs = fs, .folder = folder, .source = source, .info = info};
+    saving s = {.ctx = ctx, .fs = fs, .folder = folder, .info = info};
     size_t bytes = ((size_t)count + (size_t)optimizer_count) * sizeof *s.items;
     MZI_TRY(mzi_fs_mkdirs(ctx, fs, folder));
     s.items = mzi_alloc(ctx, bytes);
@@ -62,6 +71,7 @@ mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *fold
         return mzi_out_of_memory(ctx, bytes, "saving a model");
     if (optimizer_count > 0)
         memcpy(s.items + count, optimizer, (size_t)optimizer_count * sizeof *s.items);
+    s.masters = source ? *source : mzi_safetensors_from_memory(s.items);
     mezzo_status status = write_both(&s, weights, count, optimizer_count);
     mzi_free(ctx, s.items, bytes);
     return status;
@@ -71,14 +81,14 @@ mezzo_status mzi_weights_save_one(mezzo_ctx *ctx, const mzi_fs *fs, const char *
                                   const char *file, const mzi_weight *weights, int count,
                                   const mzi_safetensors_source *source,
                                   const mzi_weights_info *info) {
-    saving s = {.ctx = ctx, .fs = fs, .folder = folder, .source = source, .info = info};
+    saving s = {.ctx = ctx, .fs = fs, .folder = folder, .masters = *source, .info = info};
     size_t bytes = (size_t)count * sizeof *s.items;
     s.items = mzi_alloc(ctx, bytes);
     if (!s.items)
         return mzi_out_of_memory(ctx, bytes, "saving a model");
     for (int i = 0; i < count; i++)
         s.items[i] = (mezzo_safetensors_item){weights[i].name, MEZZO_F32, weights[i].shape, NULL};
-    mezzo_status status = write_file(&s, file, count, false);
+    mezzo_status status = write_file(&s, file, &s.masters, count, false);
     mzi_free(ctx, s.items, bytes);
     return status;
 }

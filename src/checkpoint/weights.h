@@ -40,8 +40,8 @@ enum {
 
 /* Makes `folder` if it is not there.  `optimizer` goes into the masters' file as it is; names start
  * with one of the prefixes.  Values come from `source`, whose index counts the weights and then
- * the optimizer's; null: they are FP32 in `data`.  Each file is replaced as a whole, the masters
- * first.
+ * the optimizer's; null: they are FP32 in `data`.  What becomes BF16 is rounded as a weight is,
+ * ties away from zero.  Each file is replaced as a whole, the masters first.
  */
 mezzo_status mzi_weights_save(mezzo_ctx *ctx, const mzi_fs *fs, const char *folder,
                               const mzi_weight *weights, int count,

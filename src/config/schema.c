@@ -60,6 +60,11 @@ static const mezzo_config_key keys[] = {
      "type of matrix products, convolutions and activations"},
     {"precision.overrides", MEZZO_CONFIG_RECORD_LIST, "[]", "match:text compute:f32|bf16|f16", 0, 0,
      "operations by name pattern that compute in another type; the last match wins"},
+    {"precision.master", MEZZO_CONFIG_CHOICE, "f32", "f32|split|bf16", 0, 0,
+     "form of the masters that are computed with in bf16 only; split: f32 in two halves, of which "
+     "one is the bf16 weight; bf16: no more than that"},
+    {"precision.rounding", MEZZO_CONFIG_CHOICE, "stochastic", "stochastic|nearest", 0, 0,
+     "of masters of bf16 at each step; nearest loses updates below half a unit in the last place"},
     {"precision.strict", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
      "fail if a kernel would not compute in the type asked for"},
     {"precision.lint", MEZZO_CONFIG_CHOICE, "error", "error|warn|off", 0, 0,
@@ -94,6 +99,8 @@ static const mezzo_config_key keys[] = {
 
     {"optimizer.kind", MEZZO_CONFIG_CHOICE, "adamw", "adamw|lion|muon|sgd", 0, 0,
      "how weights are updated"},
+    {"optimizer.state", MEZZO_CONFIG_CHOICE, "f32", "f32|bf16", 0, 0,
+     "type of the moments; bf16 is rounded stochastically"},
     {"optimizer.lr", MEZZO_CONFIG_REAL, "1e-3", NULL, 0, 1000, "learning rate at its highest"},
     {"optimizer.weight_decay", MEZZO_CONFIG_REAL, "0.01", NULL, 0, 1000,
      "decay of weights of rank 2 and more, unless a group says otherwise"},

@@ -14,7 +14,8 @@ typedef enum mzi_value_kind {
     MZI_VALUE_STATE, /* state: statistics, moments                                               */
     MZI_VALUE_DERIVED, /* low-precision or packed form of a parameter, kept until that changes */
     MZI_VALUE_SCRATCH, /* a node's own workspace */
-    MZI_VALUE_KEPT /* carried from one run of a window of micro-batches to the next            */
+    MZI_VALUE_KEPT,    /* carried from one run of a window of micro-batches to the next */
+    MZI_VALUE_GONE     /* a pass took it out: no node names it */
 } mzi_value_kind;
 
 typedef enum mzi_phase {

@@ -44,6 +44,12 @@ void mzi_pass_range(const mezzo_graph *graph, mezzo_range *ranges);
 /* Every LINT_GRAPH rule of lint.def over forward and update (passes/lint.c), into the graph's
  * findings; what `mode` says of them is done, but warnings are logged only if `log` is set. */
 mezzo_status mzi_pass_lint(mezzo_graph *graph, mezzo_lint_mode mode, bool log);
+/* Parameters whose BF16 form is their master (passes/masters.c).  True if the one reader of `param`
+ * in the graph so far is a cast to BF16 in the phase prepare; else `*reader` is the first that
+ * wants it as it is, null if nothing reads it. */
+bool mzi_master_is_low(const mezzo_graph *graph, int32_t param, const mzi_node **reader);
+/* Take that cast out: `param` becomes a value of BF16, and what read the cast reads it. */
+void mzi_master_lower(mezzo_graph *graph, int32_t param);
 /* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
 mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count);
 /* Packed weights for the calls that ask for them (passes/layout.c). */

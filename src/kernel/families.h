@@ -79,6 +79,8 @@ typedef union mzk_params {
         float weight_decay, beta1, beta2, eps, momentum, lr_scale;
         float scale; /* of muon_step */
         int32_t nesterov;
+        int32_t nearest;     /* a BF16 master without lo is not rounded stochastically */
+        uint64_t streams[3]; /* random ones of the master and the moments: name hashes */
     } optim;
     struct { /* operations registered at run time; see mezzo/op.h */
         void (*run)(const struct mezzo_op_operands *operands, int64_t begin, int64_t end);
@@ -112,6 +114,7 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  * n counts elements.
  *
  * cast         [n, in place if the types are equal] out y; in x.  y = x rounded to nearest even.
+ * cast_away    [n] out y bf16; in x f32.  y = x rounded to nearest, ties away from zero.
  * fill         [n] out y.  y = alpha.
  * relu         [n, in place] out y; in x.  y = x > 0 ? x : 0; NaN stays.
  * relu_bwd     [n, in place (dx = dy)] out dx; in dy, y.  dx = y > 0 ? dy : 0; a NaN y gives NaN.
@@ -125,8 +128,9 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  * add_row      [rows, in place] out y [rows,n]; in x [rows,n], b [n].  y = x + b.
  * copy         [n] out y; in x.  Bytes of equal types.
  * sample       [n] out y [n]; in x.  y[i] = x[i stride]; bytes of equal types.
- * stalled      [1] out count f32 [2]; in g, w, old [n].  Of the samples whose g[i stride] is not 0
- *              { how many there are; how many have w[i stride] = old[i] }.
+ * stalled      [1] out count f32 [2]; in g, w, old [n], lo.  Of samples whose g[i stride] is not 0
+ *              { how many there are; how many have w[i stride] = old[i] }.  With lower halves lo,
+ *              which may be null, old is [2n], and those at n + i must be equal too.
  * dropout      [rows, in place] out y; in x, key (i32 [4]: seed low, seed high, step, sample
  *              offset).  Keeps an element with probability 1 - alpha and multiplies it by beta =
  *              1/(1 - alpha).  Element j of row r has the number i = (r + sample offset) n + j;
@@ -197,30 +201,40 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              i32 [1], k, v.  Writes the token's keys and values to row position[0], no other.
  * attention_decode [B H] out y [B,1,H D]; in qkv [B,1,(H+2G) D], of y's type, k, v [B,P,G D] f32,
  *              position i32 [1].  As attention, for one query over rows 0..position[0].
- * adamw        [n] out w, m, v (f32, in place of in 1-3); in g, w, m, v, s (f32 [8]: 0 lr, 1
- *              gradient factor (unscale and clip), 2 1/(1 - beta1^t), 3 1/(1 - beta2^t)).  With
- *              lr' = lr lr_scale and g' = g s[1]: w -= lr' weight_decay w; m = beta1 m + (1 -
+ * adamw        [n] out w, m, v (in place of in 1-3), lo; in g, w, m, v, s (f32 [8]: 0 lr, 1
+ *              gradient factor (unscale and clip), 2 1/(1 - beta1^t), 3 1/(1 - beta2^t)), lo, key.
+ *              With lr' = lr lr_scale and g' = g s[1]: w -= lr' weight_decay w; m = beta1 m + (1 -
  *              beta1) g'; v = beta2 v + (1 - beta2) g'^2; w -= lr' (m s[2]) / (sqrt(v s[3]) +
- *              eps).
- * lion         [n] out w, m; in g, w, m, s as above.  u = sign(beta1 m + (1 - beta1) g'), sign(0)
- *              = 0; w -= lr' (u + weight_decay w); m = beta2 m + (1 - beta2) g'.
- * muon_mean    [n] out m (in place of in 1), u f32; in g, m f32, s as above.  m = momentum m + (1 -
- *              momentum) g'; u = momentum m + (1 - momentum) g'.
+ *              eps).  Types of w, m, v, lo and key: see the end.
+ * lion         [n] out w, m, lo; in g, w, m, s, lo, key as above.  u = sign(beta1 m + (1 - beta1)
+ *              g'), sign(0) = 0; w -= lr' (u + weight_decay w); m = beta2 m + (1 - beta2) g'.
+ * muon_mean    [n] out m (in place of in 1), u f32; in g, m, s, null, key as above.  m = momentum m
+ *              + (1 - momentum) g'; u = momentum m + (1 - momentum) g'.
  * muon_unit    [n] out y; in x, part f64 of stats_part.  y = x / (sqrt(sum of squares, by parts in
  *              order) + alpha).
- * muon_step    [n] out w (in place of in 1); in o, w f32, s as above.  w -= lr' (scale o +
- *              weight_decay w).
- * sgd          [n] out w, m; in g, w, m, s as above.  g' = g s[1] + weight_decay w; m = momentum m
- *              + g' (m starts at 0); w -= lr' (nesterov ? g' + momentum m : m).  With momentum 0,
- *              m is not touched.
- * ema          [n] out e f32 (in place of in 1); in w, e f32, s as above.  With d = alpha s[4], of
- *              [0, 1): e = d e + (1 - d) w.
+ * muon_step    [n] out w (in place of in 1), lo; in o f32, w, s, lo, key as above.  w -= lr' (scale
+ *              o + weight_decay w).
+ * sgd          [n] out w, m, lo; in g, w, m, s, lo, key as above.  g' = g s[1] + weight_decay w; m
+ *              = momentum m + g' (m starts at 0); w -= lr' (nesterov ? g' + momentum m : m).  With
+ *              momentum 0, m is not touched.
+ * ema          [n] out e f32 (in place of in 1); in w, e f32, s, lo as above.  With d = alpha s[4],
+ *              of [0, 1): e = d e + (1 - d) w.
  * matmul       [M: rows of c] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias [N] f32
  *              or null.  With p.accumulate (c f32) the product is added to c.
  * conv         [B] out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.
  * conv_dx      [B] out dx [B,H,W,Ci]; in dy, w.
  * conv_dw_part [B] out part [chunks,Co,Ci,KH,KW] f32; in dy, x.  Sums over the chunk's images, to
  *              slot begin / conv.grain.
+ *
+ * Forms of an update's operands.  A master w is f32 (lo null); or split: w bf16 is the upper half
+ * and lo (16 bits each, in place, marked bf16) the lower one, by num/split.h; or bf16 alone (lo
+ * null), rounded to nearest even with p.nearest, else stochastically.  Moments are all f32, or all
+ * bf16 and rounded stochastically.  Whatever the form, the update itself is that of f32, and its
+ * result is rounded to f32 first.  Stochastic: number i mod 2 (the lower half first) of word (i mod
+ * 8) / 2 of mzi_rng4(seed, streams[k], block i / 8, step) is added to the bits of element i, whose
+ * lower 16 are then cut; NaN stays.  k: 0 w, 1 m, 2 v.  key: i32 [4], seed low, seed high, step;
+ * null if nothing is stochastic.  Only with masters and moments of f32 may g be of another type in
+ * the fast kernels.
  */
 /* clang-format on */
 typedef enum mzk_family {

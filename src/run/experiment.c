@@ -33,6 +33,13 @@ static mezzo_lint_mode lint_of(const mezzo_config *c) {
                                        : MEZZO_LINT_STOP;
 }
 
+static mezzo_master master_of(const mezzo_config *c) {
+    const char *form = mezzo_config_text(c, "precision.master");
+    return strcmp(form, "split") == 0  ? MEZZO_MASTER_SPLIT
+           : strcmp(form, "bf16") == 0 ? MEZZO_MASTER_BF16
+                                       : MEZZO_MASTER_F32;
+}
+
 static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     const mezzo_config *c = e->config;
     mezzo_override overrides[LIST_MAX];
@@ -55,7 +62,10 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
                                          .overrides = overrides,
                                          .override_count = count,
                                          .strict = mezzo_config_bool(c, "precision.strict"),
+                                         .master = master_of(c),
                                          .lint = lint_of(c)};
+    config.precision.master_nearest =
+        strcmp(mezzo_config_text(c, "precision.rounding"), "nearest") == 0;
     return mezzo_model_create(&e->model, e->ctx, &config, entry);
 }
 
@@ -108,6 +118,7 @@ static mezzo_optimizer_config optimizer_of(const mezzo_config *c, mezzo_param_gr
         .eps = (float)mezzo_config_real(c, "optimizer.eps"),
         .momentum = real_or(c, "optimizer.momentum", usual.momentum),
         .nesterov = mezzo_config_bool(c, "optimizer.nesterov"),
+        .state = mezzo_dtype_from_name(mezzo_config_text(c, "optimizer.state")),
         .other_lr_scale = (float)mezzo_config_real(c, "optimizer.other_lr_scale"),
         .groups = groups,
         .group_count = count};

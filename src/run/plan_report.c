@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "num/number.h"
+#include "run/plan_masters.h"
 #include "run/plan_rules.h"
 
 static double mebibytes(uint64_t bytes) {
@@ -66,6 +67,7 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     MZI_TRY(mzi_plan_rules_text(e, info, text));
     MZI_TRY(put_casts(text, e->model, info));
+    mzi_plan_masters_text(text, e->model);
     put_memory(text, info, eval_bytes);
     mzi_text_put(text, "\nwork        %.2f GFLOP a step in %d kernel calls, %d of them fallbacks\n",
                  info->flops * 1e-9, info->call_count, info->fallback_count);
@@ -112,7 +114,7 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     *out = json_pack(
         "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},"
-        "s:{s:i,s:I},s:o,s:o}",
+        "s:{s:i,s:I},s:o,s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -122,8 +124,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         (json_int_t)info->weight_bytes, "activation_bytes", (json_int_t)info->activation_bytes,
         "workspace_bytes", (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes,
         "meters", "tensors", info->meter_count, "every",
-        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "rules", rules, "operations",
-        operations);
+        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "rules", rules, "masters",
+        mzi_plan_masters_json(e->model), "operations", operations);
     return MEZZO_OK;
 }
 

@@ -10,6 +10,8 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
     call->out[0] = mzi_in(lowering, 1);
     for (int k = 0; k < 3; k++)
         call->in[k] = mzi_in(lowering, k);
+    if (use->attrs->i[0]) /* lower halves follow the upper ones */
+        call->in[3] = mzi_from(call->in[0], n);
     call->p.e.n = n;
     call->p.e.alpha = (float)use->attrs->f[0];
     return MEZZO_OK;
@@ -22,6 +24,7 @@ static double flops(const mezzo_op_use *use) {
 /* in: master, average, scalars. */
 static const mezzo_op_def average = {.name = "ema",
                                      .help = "in 1 = decay in 1 + (1 - decay) in 0",
+                                     .ints = "split",
                                      .reals = "decay",
                                      .in_min = 3,
                                      .in_max = 3,
@@ -30,9 +33,10 @@ static const mezzo_op_def average = {.name = "ema",
                                      .lower = lower,
                                      .flops = flops};
 
-mezzo_status mzi_average_append(mezzo_graph *graph, int32_t param, int32_t scalars, double decay) {
+mezzo_status mzi_average_append(mezzo_graph *graph, int32_t param, int32_t scalars, double decay,
+                                bool is_split) {
     const mzi_value value = graph->values[param];
-    const mezzo_attrs attrs = {.f = {decay}};
+    const mezzo_attrs attrs = {.i = {is_split}, .f = {decay}};
     const char *name = mzi_arena_text(&graph->arena, MZI_AVERAGE_PREFIX "%s", value.name);
     mezzo_value state =
         mzi_graph_state(graph, name ? name : "", MZI_VALUE_STATE, value.tensor.shape,

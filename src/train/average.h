@@ -12,7 +12,8 @@ enum {
 };
 
 /* Append the average of a parameter, which reads it as the update left it. */
-mezzo_status mzi_average_append(mezzo_graph *graph, int32_t param, int32_t scalars, double decay);
+mezzo_status mzi_average_append(mezzo_graph *graph, int32_t param, int32_t scalars, double decay,
+                                bool is_split);
 
 /* The tensor that holds the average of tensor `index`; -1 if it has none. */
 int32_t mzi_average_of(const mezzo_model *model, int32_t index);

@@ -1,7 +1,7 @@
 /* A model's entry points: built, planned, given memory, run. */
-#include "train/model.h"
-
 #include <string.h>
+
+#include "train/masters.h"
 
 static bool computes(mezzo_dtype dtype) {
     return dtype == MEZZO_F32 || dtype == MEZZO_F16 || dtype == MEZZO_BF16;
@@ -58,6 +58,9 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_model_config *confi
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "compute type %s, which is only for storage; f32, bf16 or f16",
                  mezzo_dtype_name(compute));
+    if (config->precision.master > MEZZO_MASTER_BF16)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "master %d is none of mezzo_master",
+                 (int)config->precision.master);
     return MEZZO_OK;
 }
 
@@ -112,19 +115,24 @@ static void destroy_entry(mezzo_model *model, mzi_entry *e) {
     *e = (mzi_entry){0};
 }
 
+void mzi_model_drop_plans(mezzo_model *model) {
+    for (int e = 0; e < MEZZO_ENTRY_COUNT; e++)
+        destroy_entry(model, &model->entries[e]);
+    for (int32_t d = 0; d < model->derived_count; d++)
+        model->backend->buffer_destroy(model->backend, &model->derived[d].buffer);
+    model->derived_count = 0;
+}
+
 void mezzo_model_destroy(mezzo_model *model) {
     if (!model)
         return;
     mezzo_ctx *ctx = model->ctx;
     mzi_backend *backend = model->backend;
-    for (int e = 0; e < MEZZO_ENTRY_COUNT; e++)
-        destroy_entry(model, &model->entries[e]);
+    mzi_model_drop_plans(model);
     for (int32_t s = 0; s < model->state_count; s++) {
         backend->buffer_destroy(backend, &model->states[s].buffer);
         mzi_free_text(ctx, model->states[s].name);
     }
-    for (int32_t d = 0; d < model->derived_count; d++)
-        backend->buffer_destroy(backend, &model->derived[d].buffer);
     mzi_free(ctx, model->states, (size_t)model->state_capacity * sizeof *model->states);
     mzi_free(ctx, model->derived, (size_t)model->derived_capacity * sizeof *model->derived);
     for (int k = 0; k < model->precision.override_count; k++)
@@ -147,6 +155,7 @@ static mezzo_status build(mezzo_model *model, mezzo_graph *graph) {
         MZI_TRY(mzi_differentiate(graph));
     MZI_TRY(mzi_pass_autocast(graph, &model->precision));
     MZI_TRY(mzi_pass_lint(graph, model->precision.lint, false));
+    MZI_TRY(mzi_masters_follow(model, graph));
     if (graph->arena.exhausted)
         return mzi_out_of_memory(model->ctx, 0, "the names of a graph");
     return mzi_model_register(model, graph);

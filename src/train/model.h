@@ -9,7 +9,9 @@ typedef struct mzi_state {
     char *name;
     mezzo_state_kind kind;
     mezzo_shape shape;
-    mezzo_dtype dtype;   /* F32; F64 in a model of F64 */
+    mezzo_dtype dtype;   /* of its values: F32; F64 in a model of F64 */
+    mezzo_master form;   /* how they are kept (masters.h) */
+    char why[64];        /* it is not kept as the model's precision asks */
     mezzo_dtype compute; /* narrowest type that it is read in */
     mzi_buffer buffer;
 } mzi_state;
@@ -55,6 +57,8 @@ mezzo_status mzi_model_graph(mezzo_model *model, mezzo_entry entry, mezzo_graph 
 /* Plan the graph, give it memory and bind it; takes the graph over.  Replaces the entry's plan. */
 mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_graph *graph,
                                const char *recipe);
+/* Forget every plan, and the derived weights. */
+void mzi_model_drop_plans(mezzo_model *model);
 /* Plan the entry if it is not. */
 mezzo_status mzi_model_ensure(mezzo_model *model, mezzo_entry entry);
 /* Upload part `part` of `parts` of a caller's inputs, which lie one behind the other; every input

@@ -4,6 +4,7 @@
 
 #include "base/rng.h"
 #include "train/average.h"
+#include "train/masters.h"
 #include "train/model.h"
 
 int32_t mzi_model_find(const mezzo_model *model, const char *name) {
@@ -60,7 +61,10 @@ static mezzo_status upload_initial(mezzo_model *model, mzi_state *state, const m
         else
             ((float *)host)[i] = (float)block[i % 4];
     }
-    mezzo_status status = model->backend->upload(model->backend, &state->buffer, 0, host, bytes);
+    mezzo_status status =
+        state->dtype == MEZZO_F64
+            ? model->backend->upload(model->backend, &state->buffer, 0, host, bytes)
+            : mzi_state_write(model, state, 0, n, host);
     mzi_free(model->ctx, host, bytes);
     return status;
 }
@@ -75,14 +79,17 @@ static mezzo_state_kind kind_of(const mzi_value *value) {
     return strncmp(value->name, "optimizer/", 10) == 0 ? MEZZO_STATE_MOMENT : MEZZO_STATE_STATISTIC;
 }
 
+/* A new state: a moment of BF16 has that form, a parameter gets its form later. */
 static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
     mezzo_ctx *ctx = model->ctx;
+    bool bf16 = value->tensor.dtype == MEZZO_BF16;
     MZI_TRY(mzi_grow(ctx, (void **)&model->states, &model->state_capacity, model->state_count + 1,
                      sizeof *model->states));
     mzi_state state = {.kind = kind_of(value),
                        .shape = value->tensor.shape,
-                       .dtype = value->tensor.dtype,
-                       .compute = value->tensor.dtype};
+                       .dtype = bf16 ? MEZZO_F32 : value->tensor.dtype,
+                       .compute = value->tensor.dtype,
+                       .form = bf16 ? MEZZO_MASTER_BF16 : MEZZO_MASTER_F32};
     state.name = mzi_copy_text(ctx, value->name);
     if (!state.name)
         return mzi_out_of_memory(ctx, strlen(value->name) + 1, "a name");
@@ -101,7 +108,8 @@ static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
 
 static mezzo_status check_state(mezzo_model *model, const mzi_value *value,
                                 const mzi_state *state) {
-    if (mezzo_shape_equal(state->shape, value->tensor.shape) && state->dtype == value->tensor.dtype)
+    mezzo_dtype dtype = state->form == MEZZO_MASTER_F32 ? state->dtype : MEZZO_BF16;
+    if (mezzo_shape_equal(state->shape, value->tensor.shape) && dtype == value->tensor.dtype)
         return MEZZO_OK;
     MZI_FAIL(model->ctx, MEZZO_INVALID_ARGUMENT,
              "`%s` has another shape or type in another entry point of the model", value->name);
@@ -192,7 +200,8 @@ mezzo_state_info mezzo_model_state_at(const mezzo_model *model, int index) {
     if (index < 0 || index >= model->state_count)
         return (mezzo_state_info){.name = ""};
     const mzi_state *s = &model->states[index];
-    return (mezzo_state_info){s->name, s->kind, s->shape, s->compute};
+    return (mezzo_state_info){s->name, s->kind, s->shape,       s->compute,
+                              s->form, s->why,  s->buffer.bytes};
 }
 
 static mezzo_status check_access(mezzo_model *model, int index, int64_t count) {
@@ -212,21 +221,17 @@ static mezzo_status check_access(mezzo_model *model, int index, int64_t count) {
 mezzo_status mezzo_model_read(mezzo_model *model, int index, float *out, int64_t count) {
     mzi_error_clear(model->ctx);
     MZI_TRY(check_access(model, index, count));
-    return model->backend->download(model->backend, &model->states[index].buffer, 0, out,
-                                    (uint64_t)count * sizeof *out);
+    return mzi_state_read(model, &model->states[index], 0, count, out);
 }
 
 mezzo_status mzi_model_read_part(mezzo_model *model, int32_t index, int64_t first, int64_t count,
                                  float *out) {
-    return model->backend->download(model->backend, &model->states[index].buffer,
-                                    (uint64_t)first * sizeof *out, out,
-                                    (uint64_t)count * sizeof *out);
+    return mzi_state_read(model, &model->states[index], first, count, out);
 }
 
 mezzo_status mezzo_model_write(mezzo_model *model, int index, const float *in, int64_t count) {
     mzi_error_clear(model->ctx);
     MZI_TRY(check_access(model, index, count));
     model->version++;
-    return model->backend->upload(model->backend, &model->states[index].buffer, 0, in,
-                                  (uint64_t)count * sizeof *in);
+    return mzi_state_write(model, &model->states[index], 0, count, in);
 }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/rng.h"
+
 static const mzi_optim_def *const optims[] = {
 #define OPTIM(name) &mzi_optim_##name,
 #include "train/optim.def"
@@ -35,14 +37,31 @@ mzk_params mzi_optim_params(const mezzo_attrs *attrs, int64_t n) {
     return p;
 }
 
+void mzi_optim_forms(const mezzo_op_use *use, mzi_lowering *lowering, mzi_call *call, int low,
+                     int last) {
+    const mezzo_graph *graph = lowering->graph;
+    int key = use->in_count - 1;
+    for (int k = 1; k < use->in_count && k <= 3; k++) /* the master, and up to two moments */
+        call->p.optim.streams[k - 1] = mzi_name_hash(graph->values[mzi_in(lowering, k).value].name);
+    call->p.optim.nearest = (int32_t)use->attrs->i[MZI_OPTIM_NEAREST];
+    if (use->attrs->i[MZI_OPTIM_MASTER] == MEZZO_MASTER_SPLIT)
+        call->out[last] = call->in[low] =
+            mzi_from(mzi_in(lowering, 1), mezzo_shape_count(use->in[1].shape));
+    if (use->in[key].dtype == MEZZO_I32)
+        call->in[low + 1] = mzi_in(lowering, key);
+}
+
 mezzo_status mzi_optim_lower(const mezzo_op_use *use, mzi_lowering *lowering, mzk_family family) {
     int64_t n = mezzo_shape_count(use->in[1].shape);
     mzi_call *call = mzi_emit(lowering, family, n, MZI_GRAIN / 2); /* four streams share L2 */
-    for (int k = 0; k < use->in_count; k++)
+    int scalars = use->in_count - 1;
+    scalars -= use->in[scalars].dtype == MEZZO_I32;
+    for (int k = 0; k <= scalars; k++)
         call->in[k] = mzi_in(lowering, k);
-    for (int k = 0; k + 2 < use->in_count; k++)
+    for (int k = 0; k + 1 < scalars; k++)
         call->out[k] = mzi_in(lowering, k + 1);
     call->p = mzi_optim_params(use->attrs, n);
+    mzi_optim_forms(use, lowering, call, scalars + 1, scalars - 1);
     return MEZZO_OK;
 }
 

@@ -29,16 +29,25 @@ static mzk_params places(int64_t elements) {
 
 static mezzo_status infer_sample(const mezzo_op_use *use) {
     int64_t n = places(mezzo_shape_count(use->in[0].shape)).sample.n;
-    use->out[0] = (mezzo_tensor){use->in[0].dtype, mezzo_shape1(n)};
+    use->out[0] = (mezzo_tensor){use->in[0].dtype, mezzo_shape1(use->attrs->i[0] ? 2 * n : n)};
     return MEZZO_OK;
 }
 
-static mezzo_status lower_sample(const mezzo_op_use *use, mzi_lowering *lowering) {
-    mzk_params p = places(mezzo_shape_count(use->in[0].shape));
+static void emit_sample(mzi_lowering *lowering, mzk_params p, mzi_operand out, mzi_operand in) {
     mzi_call *call = mzi_emit(lowering, MZK_sample, p.sample.n, p.sample.n);
-    call->out[0] = mzi_out(lowering, 0);
-    call->in[0] = mzi_in(lowering, 0);
+    call->out[0] = out;
+    call->in[0] = in;
     call->p = p;
+}
+
+/* Of a split master, upper and lower halves. */
+static mezzo_status lower_sample(const mezzo_op_use *use, mzi_lowering *lowering) {
+    int64_t elements = mezzo_shape_count(use->in[0].shape);
+    mzk_params p = places(elements);
+    mzi_operand out = mzi_out(lowering, 0), in = mzi_in(lowering, 0);
+    emit_sample(lowering, p, out, in);
+    if (use->attrs->i[0])
+        emit_sample(lowering, p, mzi_from(out, p.sample.n), mzi_from(in, elements));
     return MEZZO_OK;
 }
 
@@ -52,7 +61,10 @@ static mezzo_status lower_stalled(const mezzo_op_use *use, mzi_lowering *lowerin
     call->out[0] = mzi_out(lowering, 0);
     for (int k = 0; k < use->in_count; k++)
         call->in[k] = mzi_in(lowering, k);
-    call->p = places(mezzo_shape_count(use->in[1].shape));
+    int64_t elements = mezzo_shape_count(use->in[1].shape);
+    if (use->attrs->i[0])
+        call->in[3] = mzi_from(call->in[1], elements);
+    call->p = places(elements);
     return MEZZO_OK;
 }
 
@@ -63,6 +75,7 @@ static double no_flops(const mezzo_op_use *use) {
 
 static const mezzo_op_def sample = {.name = "sample",
                                     .help = "elements at a fixed distance",
+                                    .ints = "split",
                                     .in_min = 1,
                                     .in_max = 1,
                                     .out_count = 1,
@@ -73,6 +86,7 @@ static const mezzo_op_def sample = {.name = "sample",
                                     .flops = no_flops};
 static const mezzo_op_def stalled = {.name = "stalled",
                                      .help = "samples that an update left as they were",
+                                     .ints = "split",
                                      .in_min = 3,
                                      .in_max = 3,
                                      .out_count = 1,
@@ -83,8 +97,9 @@ static const mezzo_op_def stalled = {.name = "stalled",
                                      .flops = no_flops};
 
 static mezzo_status add(mezzo_graph *graph, const mezzo_op_def *op, const mezzo_value *in,
-                        int count, mezzo_value *out) {
-    *out = mezzo_apply(graph, op, op->name, in, count, NULL, NULL);
+                        int count, bool is_split, mezzo_value *out) {
+    const mezzo_attrs attrs = {.i = {is_split}};
+    *out = mezzo_apply(graph, op, op->name, in, count, &attrs, NULL);
     MZI_TRY(graph->status);
     mzi_node *node = &graph->nodes[graph->node_count - 1];
     node->is_meter = true;
@@ -104,26 +119,29 @@ static mezzo_status make_lists(mezzo_graph *graph, mzi_stall_meter *meter) {
 
 mezzo_status mzi_stall_watch(mezzo_graph *graph, const mzi_grad *grad, mzi_stall_meter *meter) {
     const mzi_node update = graph->nodes[graph->node_count - 1];
-    if (update.attrs.f[MZI_OPTIM_LR_SCALE] == 0.0)
+    /* Rounded stochastically, a small update arrives in the mean. */
+    bool is_noisy =
+        update.attrs.i[MZI_OPTIM_MASTER] == MEZZO_MASTER_BF16 && !update.attrs.i[MZI_OPTIM_NEAREST];
+    if (update.attrs.f[MZI_OPTIM_LR_SCALE] == 0.0 || is_noisy)
         return MEZZO_OK;
     if (!meter->of)
         MZI_TRY(make_lists(graph, meter));
     mezzo_value before, counts, param = {grad->param};
     graph->origin = graph->values[param.id].name;
     graph->node_count--;
-    MZI_TRY(add(graph, &sample, &param, 1, &before));
+    bool is_split = update.attrs.i[MZI_OPTIM_MASTER] == MEZZO_MASTER_SPLIT;
+    MZI_TRY(add(graph, &sample, &param, 1, is_split, &before));
     MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity,
                      graph->node_count + 1, sizeof *graph->nodes));
     graph->nodes[graph->node_count++] = update;
     const mezzo_value in[] = {{grad->grad}, param, before};
-    MZI_TRY(add(graph, &stalled, in, 3, &counts));
+    MZI_TRY(add(graph, &stalled, in, 3, is_split, &counts));
     graph->values[counts.id].is_output = true;
     meter->counts[meter->count] = counts.id;
     int64_t elements = mezzo_shape_count(graph->values[param.id].tensor.shape);
-    meter->of[meter->count++] =
-        (mezzo_stall){.param = graph->values[param.id].name,
-                      .elements = elements,
-                      .sampled = mezzo_shape_count(graph->values[before.id].tensor.shape)};
+    meter->of[meter->count++] = (mezzo_stall){.param = graph->values[param.id].name,
+                                              .elements = elements,
+                                              .sampled = places(elements).sample.n};
     return MEZZO_OK;
 }
 

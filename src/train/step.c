@@ -16,6 +16,7 @@
 
 #include "base/digest.h"
 #include "train/average.h"
+#include "train/masters.h"
 #include "train/resume.h"
 #include "train/scaler.h"
 #include "train/trainer.h"
@@ -39,13 +40,15 @@ static void recipe_of(const mezzo_trainer *t, char *out, size_t capacity) {
         out, capacity,
         "accumulate %d %d; optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
         "scale %d %a %a %a %d %a %a %d %d %d %d; schedule %d warmup %lld steps %lld min %a decay "
-        "%lld",
+        "%lld; master %d %d moments %s",
         t->config.accumulate, t->config.no_salvage, o->kind, (double)o->lr, (double)o->weight_decay,
         (double)o->beta1, (double)o->beta2, (double)o->eps, (double)o->momentum, o->nesterov,
         (double)t->config.clip, (int)s->mode, (double)s->init, (double)s->growth,
         (double)s->backoff, s->growth_interval, (double)s->min, (double)s->max, s->headroom,
         s->hysteresis, s->consecutive_hysteresis, s->skip_at_min, (int)c->kind,
-        (long long)c->warmup, (long long)c->steps, (double)c->lr_min, (long long)c->decay);
+        (long long)c->warmup, (long long)c->steps, (double)c->lr_min, (long long)c->decay,
+        (int)t->model->precision.master, t->model->precision.master_nearest,
+        mezzo_dtype_name(o->state));
 }
 
 static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *config) {
@@ -61,6 +64,10 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
     if (!(config->ema >= 0.0f && config->ema < 1.0f))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "ema %g: a decay in [0, 1), or 0 for no average",
                  (double)config->ema);
+    if (config->optimizer.state != MEZZO_DTYPE_NONE && config->optimizer.state != MEZZO_F32 &&
+        config->optimizer.state != MEZZO_BF16)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "moments of type %s; f32 or bf16",
+                 mezzo_dtype_name(config->optimizer.state));
     if (config->accumulate < 0 || config->accumulate > ACCUMULATE_MAX)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "accumulate %d: 1 to %d micro-batches",
                  config->accumulate, (int)ACCUMULATE_MAX);
@@ -75,10 +82,12 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
 }
 
 static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph) {
+    MZI_TRY(mzi_masters_choose(t->model, graph));
     if (t->config.accumulate > 1)
         MZI_TRY(mzi_pass_accumulate(graph, &t->update.window));
     t->update.average_decay = (double)t->config.ema;
-    return mzi_update_append(graph, t->optim, &t->config.optimizer, &t->update);
+    return mzi_update_append(graph, t->optim, &t->config.optimizer, &t->model->precision,
+                             &t->update);
 }
 
 static void fit(mezzo_trainer *t, const mzi_plan *plan, int32_t value) {
@@ -142,6 +151,8 @@ mezzo_status mezzo_trainer_create(mezzo_trainer **out, mezzo_model *model,
     t->model = model;
     t->config = *config;
     t->config.accumulate = config->accumulate ? config->accumulate : 1;
+    if (t->config.optimizer.state == MEZZO_DTYPE_NONE)
+        t->config.optimizer.state = MEZZO_F32;
     mezzo_status status = create(t);
     if (status != MEZZO_OK) {
         mezzo_trainer_destroy(t);
@@ -340,8 +351,10 @@ static mezzo_status write_update(mezzo_trainer *t, mezzo_step_result *r) {
                                               (float)(1.0 / (1.0 - pow((double)o->beta2, number))),
                                               [MZI_AVERAGE_SCALAR] =
                                                   t->state.averaged > 0 ? 1.0f : 0.0f};
-    MZI_TRY(
-        mzi_model_upload(t->model, MEZZO_ENTRY_TRAIN, t->update.scalars, scalars, sizeof scalars));
+    uint64_t seed = t->model->seed;
+    const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)(t->state.step + 1)};
+    MZI_TRY(give(t, t->update.scalars, scalars, sizeof scalars));
+    MZI_TRY(give(t, t->update.key, key, sizeof key));
     MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE,
                           r->measured));
     t->model->version++;
@@ -464,12 +477,12 @@ mezzo_status mezzo_trainer_state_hash(mezzo_trainer *t, char *hex) {
         const mzi_state *state = &model->states[s];
         if (state->kind == MEZZO_STATE_CACHE)
             continue;
-        uint64_t bytes = state->buffer.bytes;
+        int64_t count = mezzo_shape_count(state->shape);
+        uint64_t bytes = (uint64_t)count * sizeof(float);
         void *host = mzi_alloc(model->ctx, bytes);
         if (!host)
             return mzi_out_of_memory(model->ctx, bytes, state->name);
-        mezzo_status status =
-            model->backend->download(model->backend, &state->buffer, 0, host, bytes);
+        mezzo_status status = mzi_state_read(model, state, 0, count, host);
         mzi_digest_add_text(&digest, state->name);
         mzi_digest_add(&digest, host, bytes);
         mzi_free(model->ctx, host, bytes);

@@ -62,43 +62,80 @@ static mezzo_status add_norms(mezzo_graph *graph, mzi_update *out) {
     return MEZZO_OK;
 }
 
-static mezzo_status add_optimizer(mezzo_graph *graph, const mzi_optim_def *optim,
-                                  const mezzo_optimizer_config *config, int32_t scalars,
-                                  const mzi_grad *grad) {
+typedef struct tail {
+    mezzo_graph *graph;
+    const mezzo_optimizer_config *config;
+    const mezzo_precision *precision;
+    mzi_update *out;
+} tail;
+
+static int32_t add_moment(const tail *t, const mzi_value *param, const char *slot) {
+    mezzo_graph *graph = t->graph;
+    const char *name = mzi_arena_text(&graph->arena, "optimizer/%s.%s", param->name, slot);
+    int32_t moment = mzi_graph_state(graph, name ? name : "", MZI_VALUE_STATE, param->tensor.shape,
+                                     (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f})
+                         .id;
+    if (moment && t->config->state == MEZZO_BF16)
+        graph->values[moment].tensor.dtype = MEZZO_BF16;
+    return moment;
+}
+
+/* Random bits for what is rounded stochastically; 0 if nothing is. */
+static int32_t add_key(const tail *t, mezzo_master form) {
+    bool master = form == MEZZO_MASTER_BF16 && !t->precision->master_nearest;
+    if (!master && t->config->state != MEZZO_BF16)
+        return 0;
+    if (!t->out->key)
+        t->out->key = mzi_graph_add_value(t->graph, "", MZI_VALUE_INPUT,
+                                          (mezzo_tensor){MEZZO_I32, mezzo_shape1(4)});
+    return t->out->key;
+}
+
+static mezzo_status add_optimizer(const tail *t, const mzi_optim_def *optim, const mzi_grad *grad) {
+    mezzo_graph *graph = t->graph;
     mezzo_attrs attrs = {0};
     bool is_other = optim->applies && !optim->applies(graph, grad->param);
     optim = is_other ? optim->otherwise : optim;
-    MZI_TRY(optim->attrs(graph->ctx, config, &attrs));
+    MZI_TRY(optim->attrs(graph->ctx, t->config, &attrs));
     const mzi_value param = graph->values[grad->param];
+    bool low = param.tensor.dtype == MEZZO_BF16;
+    mezzo_master form = low ? t->precision->master : MEZZO_MASTER_F32;
+    attrs.i[MZI_OPTIM_MASTER] = form;
+    attrs.i[MZI_OPTIM_NEAREST] = form == MEZZO_MASTER_BF16 && t->precision->master_nearest;
     int32_t in[MEZZO_OP_IN_MAX] = {grad->grad, grad->param};
     int count = 2, slots = mzi_optim_slot_count(optim);
-    for (int s = 0; s < slots; s++) {
-        const char *name =
-            mzi_arena_text(&graph->arena, "optimizer/%s.%s", param.name, optim->slots[s]);
-        in[count++] = mzi_graph_state(graph, name ? name : "", MZI_VALUE_STATE, param.tensor.shape,
-                                      (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f})
-                          .id;
-    }
-    in[count++] = scalars;
-    group_of(config, &param, &attrs);
+    for (int s = 0; s < slots; s++)
+        in[count++] = add_moment(t, &param, optim->slots[s]);
+    in[count++] = t->out->scalars;
+    in[count] = add_key(t, form);
+    count += in[count] != 0;
+    group_of(t->config, &param, &attrs);
     if (is_other)
-        attrs.f[MZI_OPTIM_LR_SCALE] *= (double)config->other_lr_scale;
+        attrs.f[MZI_OPTIM_LR_SCALE] *= (double)t->config->other_lr_scale;
     return mzi_update_write(graph, &optim->update, param.name, in, count, &attrs);
 }
 
+static bool is_split(const tail *t, const mzi_grad *grad) {
+    return t->graph->values[grad->param].tensor.dtype == MEZZO_BF16 &&
+           t->precision->master == MEZZO_MASTER_SPLIT;
+}
+
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
-                               const mezzo_optimizer_config *config, mzi_update *out) {
+                               const mezzo_optimizer_config *config,
+                               const mezzo_precision *precision, mzi_update *out) {
+    const tail t = {graph, config, precision, out};
     MZI_TRY(add_norms(graph, out));
     graph->phase = MZI_PHASE_UPDATE;
+    out->key = 0;
     out->scalars = mzi_graph_add_value(graph, "", MZI_VALUE_INPUT,
                                        (mezzo_tensor){MEZZO_F32, mezzo_shape1(MZI_OPTIM_SCALARS)});
     MZI_TRY(graph->status);
     for (int32_t g = 0; g < graph->grad_count; g++) {
-        MZI_TRY(add_optimizer(graph, optim, config, out->scalars, &graph->grads[g]));
+        MZI_TRY(add_optimizer(&t, optim, &graph->grads[g]));
         MZI_TRY(mzi_stall_watch(graph, &graph->grads[g], &out->stall));
         if (out->average_decay > 0.0)
-            MZI_TRY(
-                mzi_average_append(graph, graph->grads[g].param, out->scalars, out->average_decay));
+            MZI_TRY(mzi_average_append(graph, graph->grads[g].param, out->scalars,
+                                       out->average_decay, is_split(&t, &graph->grads[g])));
     }
     for (int32_t c = 0; c < graph->commit_count; c++) {
         const int32_t in[] = {graph->commits[c].next, graph->commits[c].state};

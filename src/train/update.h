@@ -11,6 +11,7 @@
 typedef struct mzi_update {
     double average_decay; /* of the parameters; 0: there is no average */
     int32_t scalars;      /* input, F32 [MZI_OPTIM_SCALARS] */
+    int32_t key; /* input, I32 [4]: seed low, seed high, commit; 0: nothing is rounded by it */
     /* Figures (graph/stats.h): first of each gradient, then of the next value of each statistic. */
     int32_t *norms;
     int32_t norm_count;
@@ -23,7 +24,8 @@ typedef struct mzi_update {
  * asks for one, its average, and a copy for each statistic.  `out->norms` lives in the graph's
  * arena. */
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
-                               const mezzo_optimizer_config *config, mzi_update *out);
+                               const mezzo_optimizer_config *config,
+                               const mezzo_precision *precision, mzi_update *out);
 
 /* Append a node that writes state, named NAME/OP, to the phase update; `attrs` may be null. */
 mezzo_status mzi_update_write(mezzo_graph *graph, const mezzo_op_def *op, const char *name,

@@ -123,6 +123,16 @@ END
     [[ "$output" == *"fc1"* ]]
     run -0 --separate-stderr "$MEZZO" plan "${small[@]}" --json
     is_json "$output"
+    run -0 --separate-stderr "$MEZZO" plan "${small[@]}" --set precision.master=split
+    [[ "$output" == *"masters     split"*"its upper half is the weight"*"linear reads it in f32"* ]]
+    run -0 --separate-stderr "$MEZZO" plan "${small[@]}" --set precision.master=bf16 \
+        --set optimizer.state=bf16 --json
+    python3 - "$output" <<'END'
+import json, sys
+masters = json.loads(sys.argv[1])["masters"]
+forms = {(m["kind"], m["form"]) for m in masters}
+assert forms == {("masters", "bf16"), ("masters", "f32"), ("moments", "bf16")}, masters
+END
     printf 'data: {limit: 512, test_limit: 256}\nmodel: {kind: mlp, hidden: [32]}\n' >a.yaml
     run -0 "$MEZZO" plan a.yaml --precision f32 --diff a.yaml
     [[ "$output" == *"fc1"* ]]

@@ -24,7 +24,7 @@ typedef struct ck_case ck_case;
 typedef struct ck_family {
     mzk_family family;
     const char *outs,
-        *ins; /* x: any storage type, =: that of out[0], f: f32, d: f64, i: i32, u: u8 */
+        *ins; /* x: any storage type, =: that of out[0], f: f32, h: bf16, d: f64, i: i32, u: u8 */
     /* v: any value, c: about 1, l: labels, k: dropout key, n: window positions, e: log-sum-exp,
      * s: optimizer scalars, q: squares (never negative), t: rows of a table, p: a place in the
      * spare part of a table of positions, b: 0 or not, r: row of a cache */
@@ -141,6 +141,8 @@ void ck_fail(ck_run *run, const ck_case *c, const char *what);
 void ck_patterns(ck_run *run);
 /* checkkern_attention.c: NaN on the other side of the diagonal. */
 void ck_causal(ck_run *run);
+/* checkkern_masters.c: updates of masters and moments in every form. */
+void ck_masters(ck_run *run);
 
 /* checkkern_self.c: kernels that are wrong on purpose; how many were not caught. */
 int ck_self_test(uint64_t seed);

@@ -72,6 +72,8 @@ static mezzo_dtype operand_type(char letter, const mezzo_dtype **types, mezzo_dt
     switch (letter) {
     case 'f':
         return MEZZO_F32;
+    case 'h':
+        return MEZZO_BF16;
     case 'd':
         return MEZZO_F64;
     case 'i':

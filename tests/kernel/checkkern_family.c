@@ -409,6 +409,7 @@ static int none(const ck_case *c) {
 
 static const ck_family families[] = {
     {MZK_cast, "x", "x", "v", "+", "1", "0", true, FLAT_SHAPES, shape_flat, none, NULL},
+    {MZK_cast_away, "h", "f", "v", "+", "1", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_fill, "x", "", "", "", "", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_copy, "x", "=", "v", "+", "1", "-", true, FLAT_SHAPES, shape_flat, none, NULL},
     {MZK_sample, "x", "=", "v", "+", "1", "-", true, FLAT_SHAPES, shape_sample, none, NULL},

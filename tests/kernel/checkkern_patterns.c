@@ -49,7 +49,7 @@ static bool same_half(uint16_t a, uint16_t b, mezzo_dtype type) {
 static void patterns_32(ck_run *run, mezzo_dtype out) {
     const uint32_t blocks = run->all ? 1u << 16 : 1u << 8;
     mezzo_dtype types[2] = {out, MEZZO_F32};
-    mzk_fn *reference = mzk_pick(MZK_cast, MEZZO_ISA_REF)->fn;
+    mzk_fn *reference = mzk_pick(run->about->family, MEZZO_ISA_REF)->fn;
     uint64_t state = run->seed;
     ck_case c = {.elements = PATTERNS16};
     ck_case_make(&c, run->about, CK_BENCH_SHAPE, CK_NORMAL, types, run->seed);
@@ -78,6 +78,8 @@ static void patterns_32(ck_run *run, mezzo_dtype out) {
 
 void ck_patterns(ck_run *run) {
     static const mezzo_dtype storage[] = {MEZZO_F32, MEZZO_BF16, MEZZO_F16};
+    if (run->about->family == MZK_cast_away && run->kernel->needs != MEZZO_ISA_REF)
+        patterns_32(run, MEZZO_BF16);
     bool elementwise = run->about->outs[0] == 'x' && run->about->ins[0] == 'x' &&
                        run->about->shape == ck_family_of(MZK_cast)->shape;
     if (!elementwise || run->kernel->needs == MEZZO_ISA_REF)

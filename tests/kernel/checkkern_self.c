@@ -69,6 +69,32 @@ static void reads_after_writing(const mzk_args *args, int64_t begin, int64_t end
     right(MZK_relu, args, begin, end);
 }
 
+/* The lower half of a split master, taken for a number without a sign. */
+static void no_borrow(const mzk_args *args, int64_t begin, int64_t end) {
+    right(MZK_sgd, args, begin, end);
+    for (int64_t i = begin; args->in[4] && i < end; i++) {
+        uint16_t *high = (uint16_t *)args->out[0] + i, low = ((const uint16_t *)args->out[2])[i];
+        *high = (uint16_t)(*high - (low >> 15));
+    }
+}
+
+/* The random numbers of a chunk counted from its beginning. */
+static void same_noise(const mzk_args *args, int64_t begin, int64_t end) {
+    mzk_args moved = *args;
+    bool stochastic =
+        args->in_type[1] == MEZZO_BF16 && !args->in[4] && args->in_type[2] == MEZZO_F32;
+    if (stochastic && begin % 8 == 0) {
+        moved.in[0] = (const float *)args->in[0] + begin;
+        moved.in[1] = (const uint16_t *)args->in[1] + begin;
+        moved.in[2] = (const float *)args->in[2] + begin;
+        moved.out[0] = (uint16_t *)args->out[0] + begin;
+        moved.out[1] = (float *)args->out[1] + begin;
+        right(MZK_sgd, &moved, 0, end - begin);
+    } else {
+        right(MZK_sgd, args, begin, end);
+    }
+}
+
 static void reads_beyond(const mzk_args *args, int64_t begin, int64_t end) {
     right(MZK_scale, args, begin, end);
     volatile double sink = mzi_load(args->in[0], (mezzo_dtype)args->in_type[0], end);
@@ -88,6 +114,8 @@ static const struct {
     {"patterns", {MZK_cast, MEZZO_ISA_AVX2, MZK_EXACT, "truncates", truncates}},
     {"repeat", {MZK_scale, MEZZO_ISA_AVX2, MZK_BOUNDED, "depends_on_begin", depends_on_begin}},
     {"eight bits", {MZK_cast, MEZZO_ISA_AVX2, MZK_EXACT, "mistakes_format", mistakes_format}},
+    {"masters", {MZK_sgd, MEZZO_ISA_AVX2, MZK_BOUNDED, "no_borrow", no_borrow}},
+    {"masters", {MZK_sgd, MEZZO_ISA_AVX2, MZK_BOUNDED, "same_noise", same_noise}},
     {"in place", {MZK_relu, MEZZO_ISA_AVX2, MZK_EXACT, "reads_late", reads_after_writing}},
 };
 

@@ -369,6 +369,45 @@ static void test_positions_that_are_refused(void **state) {
     mezzo_ctx_destroy(ctx);
 }
 
+/* Decode between steps from masters of a form: the outputs, and the form of the first weight. */
+static mezzo_master decode_from(mezzo_master form, double out[4][B * N]) {
+    static float x[B * T * N];
+    mezzo_ctx *ctx = net_ctx(2);
+    mezzo_model *model = NULL;
+    mezzo_trainer *trainer = NULL;
+    mezzo_trainer_config config = net_trainer_config();
+    const mezzo_binding input = {"x", x, fill(x, false, 0, T)};
+    const mezzo_model_config about = {.build = build,
+                                      .user = (void *)(uintptr_t)&usual,
+                                      .precision = {.compute = MEZZO_BF16, .master = form},
+                                      .seed = 5};
+    NET_OK(ctx, mezzo_model_create(&model, ctx, &about, MEZZO_ENTRY_DECODE));
+    decode(model, false, 0, 0); /* planned before the trainer is there */
+    read_output(model, MEZZO_ENTRY_DECODE, "out", out[0], B * N);
+    NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
+    for (int s = 0; s < 3; s++) {
+        mezzo_step_result r;
+        NET_OK(ctx, mezzo_trainer_step(trainer, &input, 1, &r));
+        decode(model, false, s + 1, s + 1);
+        read_output(model, MEZZO_ENTRY_DECODE, "out", out[s + 1], B * N);
+    }
+    mezzo_master found =
+        mezzo_model_state_at(model, mezzo_model_state_find(model, "qkv.weight")).master;
+    mezzo_trainer_destroy(trainer);
+    mezzo_model_destroy(model);
+    mezzo_ctx_destroy(ctx);
+    return found;
+}
+
+static void test_decoding_from_split_masters(void **state) {
+    (void)state;
+    static double plain[4][B * N], split[4][B * N];
+    assert_int_equal(decode_from(MEZZO_MASTER_F32, plain), MEZZO_MASTER_F32);
+    assert_int_equal(decode_from(MEZZO_MASTER_SPLIT, split), MEZZO_MASTER_SPLIT);
+    assert_memory_equal(plain, split, sizeof plain);
+    assert_memory_not_equal(plain[1], plain[2], sizeof plain[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls_give_what_one_run_gives),
@@ -376,6 +415,7 @@ int main(void) {
         cmocka_unit_test(test_sequences_and_memory),
         cmocka_unit_test(test_state_hash_ignores_caches_and_workers),
         cmocka_unit_test(test_saves_have_no_caches),
+        cmocka_unit_test(test_decoding_from_split_masters),
         cmocka_unit_test(test_shapes_that_are_refused),
         cmocka_unit_test(test_positions_that_are_refused),
     };

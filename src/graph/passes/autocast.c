@@ -158,7 +158,7 @@ static mezzo_status cast_to(autocast *pass, const mzi_node *user, int32_t v, mez
     const char *name = mzi_arena_text(&graph->arena, "%s:%s", value->name, mezzo_dtype_name(dtype));
     mzi_node node = {.op = &mzi_op_cast,
                      .name = name ? name : "",
-                     .attrs.i[0] = dtype,
+                     .attrs.i = {dtype, prepare && dtype == MEZZO_BF16},
                      .in_count = 1,
                      .out_count = 1,
                      .in[0] = v,

@@ -107,6 +107,18 @@ INLINE vi vi_add(vi a, vi b) {
 INLINE vi vi_xor(vi a, vi b) {
     return _mm256_xor_si256(a, b);
 }
+INLINE vi vi_and(vi a, vi b) {
+    return _mm256_and_si256(a, b);
+}
+INLINE vi vi_or(vi a, vi b) {
+    return _mm256_or_si256(a, b);
+}
+INLINE vi vf_bits(vf a) {
+    return _mm256_castps_si256(a);
+}
+INLINE vf vf_of_bits(vi a) {
+    return _mm256_castsi256_ps(a);
+}
 INLINE vm vi_equal(vi a, vi b) {
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(a, b));
 }
@@ -115,6 +127,9 @@ INLINE vm vi_greater(vi a, vi b) { /* signed */
 }
 INLINE vi vi_shift_right(vi a, int bits) {
     return _mm256_srli_epi32(a, bits);
+}
+INLINE vi vi_shift_left(vi a, int bits) {
+    return _mm256_slli_epi32(a, bits);
 }
 INLINE vi vi_select(vm m, vi yes, vi no) {
     return _mm256_blendv_epi8(no, yes, _mm256_castps_si256(m));
@@ -161,6 +176,25 @@ INLINE void vi_store_u8_n(uint8_t *p, vi a, int64_t n) {
     uint8_t buffer[VL];
     vi_store_u8(buffer, a);
     memcpy(p, buffer, (size_t)n);
+}
+
+/* Numbers of 0 to 65535. */
+INLINE vi vi_load_u16(const uint16_t *p) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE vi vi_load_u16_n(const uint16_t *p, int64_t n) {
+    uint16_t buffer[VL] = {0};
+    memcpy(buffer, p, (size_t)n * sizeof *p);
+    return vi_load_u16(buffer);
+}
+INLINE void vi_store_u16(uint16_t *p, vi a) {
+    _mm_storeu_si128((__m128i *)p,
+                     _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
+}
+INLINE void vi_store_u16_n(uint16_t *p, vi a, int64_t n) {
+    uint16_t buffer[VL];
+    vi_store_u16(buffer, a);
+    memcpy(p, buffer, (size_t)n * sizeof *p);
 }
 
 INLINE vf bf16_widen(__m128i x) {

@@ -112,6 +112,18 @@ INLINE vi vi_add(vi a, vi b) {
 INLINE vi vi_xor(vi a, vi b) {
     return _mm512_xor_si512(a, b);
 }
+INLINE vi vi_and(vi a, vi b) {
+    return _mm512_and_si512(a, b);
+}
+INLINE vi vi_or(vi a, vi b) {
+    return _mm512_or_si512(a, b);
+}
+INLINE vi vf_bits(vf a) {
+    return _mm512_castps_si512(a);
+}
+INLINE vf vf_of_bits(vi a) {
+    return _mm512_castsi512_ps(a);
+}
 INLINE vm vi_equal(vi a, vi b) {
     return _mm512_cmpeq_epi32_mask(a, b);
 }
@@ -120,6 +132,9 @@ INLINE vm vi_greater(vi a, vi b) { /* signed */
 }
 INLINE vi vi_shift_right(vi a, int bits) {
     return _mm512_srli_epi32(a, (unsigned)bits);
+}
+INLINE vi vi_shift_left(vi a, int bits) {
+    return _mm512_slli_epi32(a, (unsigned)bits);
 }
 INLINE vi vi_select(vm m, vi yes, vi no) {
     return _mm512_mask_blend_epi32(m, no, yes);
@@ -161,6 +176,20 @@ INLINE void vi_store_u8(uint8_t *p, vi a) {
 }
 INLINE void vi_store_u8_n(uint8_t *p, vi a, int64_t n) {
     _mm_mask_storeu_epi8(p, first_lanes(n), _mm512_cvtepi32_epi8(a));
+}
+
+/* Numbers of 0 to 65535. */
+INLINE vi vi_load_u16(const uint16_t *p) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE vi vi_load_u16_n(const uint16_t *p, int64_t n) {
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+}
+INLINE void vi_store_u16(uint16_t *p, vi a) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(a));
+}
+INLINE void vi_store_u16_n(uint16_t *p, vi a, int64_t n) {
+    _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtepi32_epi16(a));
 }
 
 INLINE vf bf16_widen(__m256i x) {

@@ -3,10 +3,19 @@
 
 #include "base/rng.h"
 #include "kernel/ref/ref.h"
+#include "num/split.h"
 
 void mzk_cast_ref(const mzk_args *args, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
         put(args, 0, i, get(args, 0, i));
+}
+
+void mzk_cast_away_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++)
+        if (args->out_type[0] == MEZZO_BF16)
+            ((mezzo_bf16 *)args->out[0])[i] = mzi_bf16_round_away((float)get(args, 0, i));
+        else
+            put(args, 0, i, get(args, 0, i));
 }
 
 void mzk_fill_ref(const mzk_args *args, int64_t begin, int64_t end) {

@@ -19,7 +19,9 @@ void mzk_stalled_ref(const mzk_args *args, int64_t begin, int64_t end) {
         if (get(args, 0, element) == 0)
             continue;
         counted++;
-        stalled += get(args, 1, element) == get(args, 2, i);
+        bool low = !args->in[3] || ((const uint16_t *)args->in[3])[element] ==
+                                       ((const uint16_t *)args->in[2])[args->p.sample.n + i];
+        stalled += low && get(args, 1, element) == get(args, 2, i);
     }
     put(args, 0, 0, (double)counted);
     put(args, 0, 1, (double)stalled);

@@ -1,8 +1,8 @@
 /* Dropout and row-wise addition.  Included once per instruction set, after its vec.h. */
 #include <math.h>
 
-#include "base/rng.h"
 #include "kernel/simd/lanes.h"
+#include "kernel/simd/random.h"
 
 INLINE void add_row_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
     void *y = args->out[0];
@@ -23,39 +23,6 @@ void MZK_IMPL(add_row)(const mzk_args *args, int64_t begin, int64_t end) {
         mzk_add_row_ref(args, begin, end);
 }
 
-/* Random words are made for a group of VL blocks at once, one block of 4 words a lane.  Groups
- * start at multiples of VL blocks, so that the low counter word never carries inside of one. */
-enum {
-    GROUP = 4 * VL
-};
-
-typedef struct random_stream {
-    uint32_t key[2], step, stream_high;
-} random_stream;
-
-/* The words of mzi_rng4 for blocks [block, block + VL), in order. */
-INLINE void random_words(uint32_t *out, const random_stream *s, uint64_t block) {
-    vi c0 = vi_add(vi_set((int32_t)(uint32_t)block), vi_block_order());
-    vi c1 = vi_set((int32_t)(uint32_t)(block >> 32));
-    vi c2 = vi_set((int32_t)s->step), c3 = vi_set((int32_t)s->stream_high);
-    uint32_t k0 = s->key[0], k1 = s->key[1];
-    for (int round = 0; round < 10; round++) { /* as mzi_philox */
-        vi high0, low0, high1, low1;
-        vi_multiply(c0, 0xD2511F53u, &high0, &low0);
-        vi_multiply(c2, 0xCD9E8D57u, &high1, &low1);
-        c0 = vi_xor(vi_xor(high1, c1), vi_set((int32_t)k0));
-        c2 = vi_xor(vi_xor(high0, c3), vi_set((int32_t)k1));
-        c1 = low1;
-        c3 = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    vi words[4];
-    vi_interleave4(words, c0, c1, c2, c3);
-    for (int q = 0; q < 4; q++)
-        vi_store(out + q * VL, words[q]);
-}
-
 /* mzi_uniform(word) >= p, in integers: (word >> 8) >= p 2^24, rounded up. */
 INLINE vf dropped_or_scaled(vf x, const uint32_t *words, vi threshold, vf factor) {
     vm drop = vi_greater(threshold, vi_shift_right(vi_load(words), 8));
@@ -67,10 +34,7 @@ INLINE void dropout_loop(const mzk_args *args, int64_t begin, int64_t end, types
     const int32_t *key = args->in[1];
     void *y = args->out[0];
     const void *x = args->in[0];
-    uint64_t stream = args->p.e.stream;
-    random_stream s = {{(uint32_t)key[0], (uint32_t)key[1] ^ (uint32_t)stream},
-                       (uint32_t)key[2],
-                       (uint32_t)(stream >> 32)};
+    random_stream s = random_stream_of(key, args->p.e.stream);
     vi threshold = vi_set((int32_t)ceil((double)args->p.e.alpha * 0x1p24));
     vf factor = vf_set(args->p.e.beta);
     /* Element 0 of this call is number `shift` of the whole batch. */

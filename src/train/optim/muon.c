@@ -93,7 +93,7 @@ static void emit_round(mzi_lowering *lowering, const matrix *x, mzi_operand to, 
                      (mzk_matmul_params){.M = p, .N = q, .K = p, .accumulate = 1});
 }
 
-/* in: gradient, master, m, scalars. */
+/* in: gradient, master, m, scalars, perhaps a key. */
 static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
     matrix x = matrix_of(use);
     mzi_operand from = mzi_scratch(lowering, MEZZO_F32, x.count);
@@ -106,6 +106,8 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
     call->in[0] = mzi_in(lowering, 0);
     call->in[2] = mzi_in(lowering, 3);
     call->p = mzi_optim_params(use->attrs, x.count);
+    mzi_optim_forms(use, lowering, call, 3, 2);
+    call->in[3] = call->out[2] = (mzi_operand){0}; /* it writes no master */
     emit_unit(lowering, &x, from, to);
     for (int round = 0; round < ROUNDS; round++) {
         emit_round(lowering, &x, to, from, square);
@@ -118,6 +120,7 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
     call->in[0] = from;
     call->in[2] = mzi_in(lowering, 3);
     call->p = mzi_optim_params(use->attrs, x.count);
+    mzi_optim_forms(use, lowering, call, 3, 1);
     call->p.optim.scale = x.tall ? (float)sqrt((double)x.rows / (double)x.columns) : 1.0f;
     return MEZZO_OK;
 }
@@ -189,7 +192,7 @@ const mzi_optim_def mzi_optim_muon = {.name = "muon",
                                                  .help = "w, m in place",
                                                  .reals = "weight_decay lr_scale momentum",
                                                  .in_min = 4,
-                                                 .in_max = 4,
+                                                 .in_max = 5,
                                                  .cast = MEZZO_CAST_FULL,
                                                  .not_differentiable = true,
                                                  .lower = lower,

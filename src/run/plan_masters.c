@@ -1,0 +1,91 @@
+#include "run/plan_masters.h"
+
+#include <string.h>
+
+/* Tensors of one kind, form and reason. */
+typedef struct group {
+    mezzo_state_kind kind;
+    mezzo_master form;
+    const char *why;
+    int count;
+    uint64_t bytes;
+} group;
+
+enum {
+    GROUP_MAX = 32 /* two forms, and a reason for each operation that reads FP32 */
+};
+
+static void add(group *groups, int *count, const mezzo_state_info *info) {
+    int g = 0;
+    while (g < *count && (groups[g].kind != info->kind || groups[g].form != info->master ||
+                          strcmp(groups[g].why, info->why) != 0))
+        g++;
+    if (g == GROUP_MAX)
+        g--;
+    else if (g == *count)
+        groups[(*count)++] = (group){info->kind, info->master, info->why, 0, 0};
+    groups[g].count++;
+    groups[g].bytes += info->bytes;
+}
+
+static int collect(const mezzo_model *model, group groups[GROUP_MAX]) {
+    int count = 0;
+    for (int kind = MEZZO_STATE_PARAM; kind <= MEZZO_STATE_MOMENT; kind++)
+        for (int s = 0; s < mezzo_model_state_count(model); s++) {
+            mezzo_state_info info = mezzo_model_state_at(model, s);
+            if ((int)info.kind == kind && info.kind != MEZZO_STATE_STATISTIC)
+                add(groups, &count, &info);
+        }
+    return count;
+}
+
+static const char *kind_name(const group *g) {
+    return g->kind == MEZZO_STATE_PARAM ? "masters" : "moments";
+}
+
+static const char *form_name(const group *g) {
+    switch (g->form) {
+    case MEZZO_MASTER_F32:
+        return "f32";
+    case MEZZO_MASTER_SPLIT:
+        return "split";
+    case MEZZO_MASTER_BF16:
+        return "bf16";
+    }
+    return "";
+}
+
+static const char *reason(const group *g) {
+    switch (g->form) {
+    case MEZZO_MASTER_F32:
+        return g->why;
+    case MEZZO_MASTER_SPLIT:
+        return "its upper half is the weight";
+    case MEZZO_MASTER_BF16:
+        return g->kind == MEZZO_STATE_PARAM ? "it is the weight" : "rounded stochastically";
+    }
+    return "";
+}
+
+void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model) {
+    group groups[GROUP_MAX];
+    int count = collect(model, groups);
+    for (int g = 0; g < count; g++) {
+        bool first = g == 0 || groups[g].kind != groups[g - 1].kind;
+        mzi_text_put(text, "%s%-11s %-5s %5d tensors %9.3f MiB  %s\n", g == 0 ? "\n" : "",
+                     first ? kind_name(&groups[g]) : "", form_name(&groups[g]), groups[g].count,
+                     (double)groups[g].bytes / 0x1p20, reason(&groups[g]));
+    }
+}
+
+json_t *mzi_plan_masters_json(const mezzo_model *model) {
+    group groups[GROUP_MAX];
+    int count = collect(model, groups);
+    json_t *list = json_array();
+    for (int g = 0; g < count; g++)
+        json_array_append_new(
+            list, json_pack("{s:s,s:s,s:i,s:I,s:s}", "kind", kind_name(&groups[g]), "form",
+                            form_name(&groups[g]), "count", groups[g].count, "bytes",
+                            (json_int_t)groups[g].bytes, "why", reason(&groups[g])));
+    return list;
+}
