@@ -84,6 +84,20 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_read(mezzo_model *model, int
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_write(mezzo_model *model, int index,
                                                           const float *in, int64_t count);
 
+/* Choose the segments of mezzo_precision anew, before the training graph is planned (a trainer
+ * plans it).  One batch, the inputs of a micro-batch, goes forward and backward in FP32 with the
+ * weights as they are; where the maxima of what will be stored in FP16 do not fit one scale,
+ * backward is cut into as few segments as docs/numerics.md ("Segments") says; where they do, there
+ * are none afterwards.  `loss_scale` is the one to expect.  Takes the memory of a second model in
+ * FP32 meanwhile.  NUMERICS if a gradient is not finite in FP32; UNSUPPORTED if an operation of
+ * backward is not known to be linear in its gradient. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_choose_segments(mezzo_model *model,
+                                                                    const mezzo_binding *inputs,
+                                                                    int count, double loss_scale);
+MEZZO_API int mezzo_model_segment_count(const mezzo_model *model);
+/* `index` in 0..count - 1; its text lives until the segments are chosen anew. */
+MEZZO_API mezzo_segment mezzo_model_segment_at(const mezzo_model *model, int index);
+
 /* The plan of an entry point in figures; planned at its first use. */
 typedef struct mezzo_plan_info {
     int op_count, cast_count, call_count, fallback_count;

@@ -28,6 +28,20 @@ typedef enum mezzo_master {
     MEZZO_MASTER_BF16
 } mezzo_master;
 
+/* One scale for all gradients may not be enough for FP16.  Backward operations from the one named
+ * `from` on, in the order of the plan and as far as the next segment, compute on gradients that are
+ * 2^exponent times larger than the loss scale makes them; in front of the first segment the
+ * exponent is 0.  Powers of two are exact, and the update divides by them: barring over- and
+ * underflow not one bit of a result changes. */
+typedef struct mezzo_segment {
+    const char *from; /* "fc2/dx"; of several of that name the first behind the segment before */
+    int32_t exponent; /* -MEZZO_SEGMENT_EXPONENT_MAX to MEZZO_SEGMENT_EXPONENT_MAX             */
+    double low, high; /* least and largest maximum of a true gradient measured in it; 0: none  */
+} mezzo_segment;
+enum {
+    MEZZO_SEGMENT_EXPONENT_MAX = 60 /* so that between two of them a factor is a normal FP32 */
+};
+
 /* Statistics and parameter gradients are FP32 whatever `compute` says. */
 typedef struct mezzo_precision {
     mezzo_dtype compute; /* F32 (also if NONE), BF16, F16; F64 on the `ref` device only */
@@ -38,6 +52,8 @@ typedef struct mezzo_precision {
     bool master_nearest;  /* BF16 is rounded to nearest, which loses small updates, instead of
                              stochastically */
     mezzo_lint_mode lint; /* of what the types cannot hold */
+    const mezzo_segment *segments; /* in the order of the plan */
+    int segment_count;
 } mezzo_precision;
 
 /* Loss scaling.  FP16 gradients of 2^-25 or less round to zero: the loss is multiplied by S before

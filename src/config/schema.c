@@ -96,6 +96,14 @@ static const mezzo_config_key keys[] = {
      "deepspeed: a clean step starts that count again, not only growth"},
     {"precision.loss_scale.stop_at_min", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
      "deepspeed: an overflow at the smallest scale ends the run (raise_error_at_min_scale)"},
+    {"precision.loss_scale.segments", MEZZO_CONFIG_CHOICE, "off", "off|auto", 0, 0,
+     "auto: where something computes in f16, measure gradients on the first batch, and hold them "
+     "at "
+     "several powers of two if one scale does not do"},
+    {"precision.loss_scale.pinned_segments", MEZZO_CONFIG_RECORD_LIST, "[]",
+     "from:text exponent:real", -60, 60,
+     "segments as plan.json has them, instead of measuring: backward operations from the one named "
+     "on, and the exponent of the power of two, a whole number"},
 
     {"optimizer.kind", MEZZO_CONFIG_CHOICE, "adamw", "adamw|lion|muon|sgd", 0, 0,
      "how weights are updated"},

@@ -85,7 +85,7 @@ static mezzo_status collect(mezzo_graph *graph, const int32_t *grad, int32_t val
             continue;
         MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->grads, &graph->grad_capacity,
                          graph->grad_count + 1, sizeof *graph->grads));
-        graph->grads[graph->grad_count++] = (mzi_grad){v, grad[v]};
+        graph->grads[graph->grad_count++] = (mzi_grad){.param = v, .grad = grad[v]};
         graph->values[grad[v]].is_output = true;
     }
     if (!graph->grad_count)

@@ -36,7 +36,8 @@ typedef enum mzi_rule {
     MZI_RULE_OVERRIDE, /* an override of the configuration matches its name */
     MZI_RULE_CONTRACT, /* the operation does not take the type of its class */
     MZI_RULE_CAST,     /* a conversion that another node needs              */
-    MZI_RULE_LAYOUT    /* a rearrangement that a kernel asks for            */
+    MZI_RULE_LAYOUT,   /* a rearrangement that a kernel asks for            */
+    MZI_RULE_SEGMENT   /* a factor between two segments of backward         */
 } mzi_rule;
 const char *mzi_rule_name(mzi_rule rule);
 
@@ -79,6 +80,7 @@ typedef struct mzi_output {
 /* A parameter and its gradient after differentiation. */
 typedef struct mzi_grad {
     int32_t param, grad;
+    int32_t exponent; /* `grad` holds 2^exponent too much, besides the loss scale */
 } mzi_grad;
 
 /* A statistic and the value that it takes when the step commits. */

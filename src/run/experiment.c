@@ -43,6 +43,7 @@ static mezzo_master master_of(const mezzo_config *c) {
 static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     const mezzo_config *c = e->config;
     mezzo_override overrides[LIST_MAX];
+    mezzo_segment segments[LIST_MAX];
     const char *recompute[LIST_MAX];
     mezzo_model_config config = {.build = build,
                                  .user = e,
@@ -63,9 +64,11 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
                                          .override_count = count,
                                          .strict = mezzo_config_bool(c, "precision.strict"),
                                          .master = master_of(c),
-                                         .lint = lint_of(c)};
+                                         .lint = lint_of(c),
+                                         .segments = segments};
     config.precision.master_nearest =
         strcmp(mezzo_config_text(c, "precision.rounding"), "nearest") == 0;
+    MZI_TRY(mzi_pinned_segments(e, segments, LIST_MAX, &config.precision.segment_count));
     return mezzo_model_create(&e->model, e->ctx, &config, entry);
 }
 
@@ -164,6 +167,8 @@ mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
     MZI_TRY(mzi_runner_kind(runner, config, &e->kind));
     MZI_TRY(mzi_dataset_open(&e->data, e->ctx, config, e->kind->data));
     MZI_TRY(make_model(e, MEZZO_ENTRY_TRAIN));
+    const mezzo_scaler_config scaler = scaler_of(config);
+    MZI_TRY(mzi_experiment_segments(e, &scaler));
     MZI_TRY(make_trainer(e));
     return lint_of(config) == MEZZO_LINT_OFF ? MEZZO_OK : mzi_lint_warn_unmatched(e);
 }

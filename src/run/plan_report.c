@@ -1,4 +1,5 @@
 /* `mezzo plan`: every operation with its type, kernel and reason; rules; casts; memory; hashes. */
+#include <math.h>
 #include <string.h>
 
 #include "num/number.h"
@@ -53,6 +54,18 @@ static void put_meters(mzi_text *text, int tensors, int64_t every) {
         mzi_text_put(text, "meters      off\n");
 }
 
+static void put_segments(mzi_text *text, const mezzo_model *model) {
+    int count = mezzo_model_segment_count(model);
+    mzi_text_put(text, "\ngradient segments  %d%s\n", count, count ? "" : ", one scale for all");
+    for (int k = 0; k < count; k++) {
+        mezzo_segment s = mezzo_model_segment_at(model, k);
+        mzi_text_put(text, "  from %-30s x 2^%-4d", s.from, s.exponent);
+        if (s.high > 0.0)
+            mzi_text_put(text, " maxima 2^%.1f to 2^%.1f", log2(s.low), log2(s.high));
+        mzi_text_put(text, "\n");
+    }
+}
+
 static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             mzi_text *text) {
     mzi_text_put(text, "%s, batch %lld, %s, %s, %d workers\n\n", e->kind->name,
@@ -68,6 +81,7 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     MZI_TRY(mzi_plan_rules_text(e, info, text));
     MZI_TRY(put_casts(text, e->model, info));
     mzi_plan_masters_text(text, e->model);
+    put_segments(text, e->model);
     put_memory(text, info, eval_bytes);
     mzi_text_put(text, "\nwork        %.2f GFLOP a step in %d kernel calls, %d of them fallbacks\n",
                  info->flops * 1e-9, info->call_count, info->fallback_count);
@@ -94,6 +108,16 @@ static json_t *operation_json(const mzi_experiment *e, const mezzo_plan_op *op) 
     return object;
 }
 
+static json_t *segments_json(const mezzo_model *model) {
+    json_t *segments = json_array();
+    for (int k = 0; k < mezzo_model_segment_count(model); k++) {
+        mezzo_segment s = mezzo_model_segment_at(model, k);
+        json_array_append_new(segments, json_pack("{s:s,s:i,s:f,s:f}", "from", s.from, "exponent",
+                                                  s.exponent, "low", s.low, "high", s.high));
+    }
+    return segments;
+}
+
 static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             json_t **out) {
     json_t *operations = json_array();
@@ -114,7 +138,7 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     *out = json_pack(
         "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},"
-        "s:{s:i,s:I},s:o,s:o,s:o}",
+        "s:{s:i,s:I},s:o,s:o,s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -125,7 +149,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         "workspace_bytes", (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes,
         "meters", "tensors", info->meter_count, "every",
         (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "rules", rules, "masters",
-        mzi_plan_masters_json(e->model), "operations", operations);
+        mzi_plan_masters_json(e->model), "segments", segments_json(e->model), "operations",
+        operations);
     return MEZZO_OK;
 }
 

@@ -26,6 +26,8 @@ static const struct {
     [MZI_RULE_CAST] = {"a conversion: the operation that reads it has another type",
                        "operation that reads it (docs/numerics.md, Autocast)", false},
     [MZI_RULE_LAYOUT] = {"a copy in the order that a kernel reads", "kernel that reads it", false},
+    [MZI_RULE_SEGMENT] = {"an exact factor between two segments of backward",
+                          "precision.loss_scale.segments (docs/numerics.md, Segments)", false},
 };
 enum {
     RULES = sizeof rules / sizeof *rules

@@ -72,6 +72,13 @@ mezzo_status mzi_experiment_summarise_average(mzi_experiment *e, mezzo_summary *
 /* The file that `path` stands for: of a run directory, its masters. */
 void mzi_weights_path(const char *path, char out[MZI_WEIGHTS_PATH]);
 
+/* Those of precision.loss_scale.pinned_segments. */
+mezzo_status mzi_pinned_segments(const mzi_experiment *e, mezzo_segment *segments, int capacity,
+                                 int *count);
+/* With precision.loss_scale.segments auto, and none pinned: choose them for the scale that `config`
+ * starts with. */
+mezzo_status mzi_experiment_segments(mzi_experiment *e, const mezzo_scaler_config *config);
+
 /* mezzo_run_train, shown to the hooks under `label`. */
 mezzo_status mzi_run_train_as(mezzo_runner *runner, const mezzo_config *config, const char *label,
                               const mezzo_run_hooks *hooks, mezzo_summary *out);

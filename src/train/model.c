@@ -1,6 +1,7 @@
 /* A model's entry points: built, planned, given memory, run. */
 #include <string.h>
 
+#include "graph/segments.h"
 #include "train/masters.h"
 
 static bool computes(mezzo_dtype dtype) {
@@ -12,6 +13,8 @@ static mezzo_status copy_overrides(mezzo_model *model, const mezzo_precision *pr
     model->precision = *precision;
     model->precision.overrides = NULL;
     model->precision.override_count = 0;
+    model->precision.segments = NULL;
+    model->precision.segment_count = 0;
     if (!precision->override_count)
         return MEZZO_OK;
     size_t bytes = (size_t)precision->override_count * sizeof *model->overrides;
@@ -75,6 +78,8 @@ static mezzo_status create(mezzo_model *model, const mezzo_model_config *config,
                            mezzo_entry entry) {
     MZI_TRY(copy_overrides(model, &config->precision));
     MZI_TRY(copy_recompute(model, config));
+    MZI_TRY(
+        mzi_model_set_segments(model, config->precision.segments, config->precision.segment_count));
     MZI_TRY(mzi_backend_create(&model->backend, model->ctx, config->device));
     MZI_TRY(check_device(model));
     mezzo_graph *graph;
@@ -138,6 +143,7 @@ void mezzo_model_destroy(mezzo_model *model) {
     for (int k = 0; k < model->precision.override_count; k++)
         mzi_free_text(ctx, (char *)(uintptr_t)model->overrides[k].match);
     mzi_free(ctx, model->overrides, (size_t)model->override_capacity * sizeof *model->overrides);
+    mzi_model_free_segments(model);
     for (int k = 0; k < model->recompute_count; k++)
         mzi_free_text(ctx, model->recompute[k]);
     mzi_free(ctx, model->recompute, (size_t)model->recompute_count * sizeof *model->recompute);
@@ -154,6 +160,9 @@ static mezzo_status build(mezzo_model *model, mezzo_graph *graph) {
     if (graph->entry == MEZZO_ENTRY_TRAIN)
         MZI_TRY(mzi_differentiate(graph));
     MZI_TRY(mzi_pass_autocast(graph, &model->precision));
+    if (graph->entry == MEZZO_ENTRY_TRAIN)
+        MZI_TRY(
+            mzi_pass_segments(graph, model->precision.segments, model->precision.segment_count));
     MZI_TRY(mzi_pass_lint(graph, model->precision.lint, false));
     MZI_TRY(mzi_masters_follow(model, graph));
     if (graph->arena.exhausted)

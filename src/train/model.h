@@ -40,6 +40,8 @@ struct mezzo_model {
     mezzo_precision precision;
     mezzo_override *overrides; /* owned */
     int override_capacity;
+    mezzo_segment *segments; /* owned; precision.segments is this */
+    int segment_capacity;
     char **recompute; /* owned */
     int recompute_count;
     uint64_t seed;
@@ -73,6 +75,10 @@ mezzo_status mzi_model_download(mezzo_model *model, mezzo_entry entry, int32_t v
  * only if `meters`. */
 mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase first, mzi_phase last,
                            bool meters);
+
+/* Copy the segments of backward in place of those that are there (segments.c). */
+mezzo_status mzi_model_set_segments(mezzo_model *model, const mezzo_segment *segments, int count);
+void mzi_model_free_segments(mezzo_model *model);
 
 /* State for every PARAM and STATE value of the graph (model_state.c). */
 mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph);

@@ -74,6 +74,8 @@ static const char *source_of(const mzi_node *node) {
         return "operation that reads it";
     case MZI_RULE_LAYOUT:
         return "kernel that reads it";
+    case MZI_RULE_SEGMENT:
+        return "precision.loss_scale.segments";
     }
     return "";
 }

@@ -198,7 +198,8 @@ static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
             is_gradient ? graph->grads[k].param : graph->commits[k - graph->grad_count].state;
         mzi_stats stats = {0};
         MZI_TRY(mzi_trainer_read_stats(t, t->update.norms[k], of, &stats));
-        squares += is_gradient ? stats.squares : 0.0;
+        if (is_gradient) /* it holds 2^exponent too much */
+            squares += ldexp(stats.squares, -2 * graph->grads[k].exponent);
         found += is_gradient ? stats.inf + stats.nan : 0.0;
         if (stats.inf + stats.nan == 0.0 || r->reason)
             continue;
@@ -346,14 +347,19 @@ static mezzo_status write_update(mezzo_trainer *t, mezzo_step_result *r) {
     double number = (double)(t->state.step + 1 - t->state.moments_from), clip = 1.0;
     if (t->config.clip > 0.0f) /* the 1e-6 is PyTorch's */
         clip = fmin(1.0, (double)t->config.clip / (r->grad_norm + 1e-6));
-    const float scalars[MZI_OPTIM_SCALARS] = {(float)r->lr, (float)(clip * t->grad_factor),
-                                              (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
-                                              (float)(1.0 / (1.0 - pow((double)o->beta2, number))),
-                                              [MZI_AVERAGE_SCALAR] =
-                                                  t->state.averaged > 0 ? 1.0f : 0.0f};
+    float scalars[MZI_OPTIM_SCALARS] = {
+        (float)r->lr,
+        0.0f,
+        (float)(1.0 / (1.0 - pow((double)o->beta1, number))),
+        (float)(1.0 / (1.0 - pow((double)o->beta2, number))),
+        [MZI_AVERAGE_SCALAR] = t->state.averaged > 0 ? 1.0f : 0.0f,
+    };
     uint64_t seed = t->model->seed;
     const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)(t->state.step + 1)};
-    MZI_TRY(give(t, t->update.scalars, scalars, sizeof scalars));
+    for (int32_t k = 0; k < t->update.scalars_count; k++) {
+        scalars[1] = (float)ldexp(clip * t->grad_factor, -t->update.exponents[k]);
+        MZI_TRY(give(t, t->update.scalars[k], scalars, sizeof scalars));
+    }
     MZI_TRY(give(t, t->update.key, key, sizeof key));
     MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE,
                           r->measured));
@@ -505,8 +511,9 @@ mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *t, const char *param, fl
                      param, (long long)mezzo_shape_count(value->tensor.shape), (long long)count);
         MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph->grads[g].grad, out,
                                    (uint64_t)count * sizeof *out));
+        float factor = (float)ldexp(t->grad_factor, -graph->grads[g].exponent);
         for (int64_t i = 0; i < count; i++)
-            out[i] *= (float)t->grad_factor;
+            out[i] *= factor;
         return MEZZO_OK;
     }
     MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT, "there is no trained parameter `%s`", param);

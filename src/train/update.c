@@ -67,6 +67,7 @@ typedef struct tail {
     const mezzo_optimizer_config *config;
     const mezzo_precision *precision;
     mzi_update *out;
+    int32_t scalars; /* of the parameter at hand */
 } tail;
 
 static int32_t add_moment(const tail *t, const mzi_value *param, const char *slot) {
@@ -106,7 +107,7 @@ static mezzo_status add_optimizer(const tail *t, const mzi_optim_def *optim, con
     int count = 2, slots = mzi_optim_slot_count(optim);
     for (int s = 0; s < slots; s++)
         in[count++] = add_moment(t, &param, optim->slots[s]);
-    in[count++] = t->out->scalars;
+    in[count++] = t->scalars;
     in[count] = add_key(t, form);
     count += in[count] != 0;
     group_of(t->config, &param, &attrs);
@@ -120,22 +121,43 @@ static bool is_split(const tail *t, const mzi_grad *grad) {
            t->precision->master == MEZZO_MASTER_SPLIT;
 }
 
+/* The scalars of updates whose gradient has this exponent. */
+static mezzo_status scalars_of(mezzo_graph *graph, int32_t exponent, mzi_update *out,
+                               int32_t *scalars) {
+    int32_t k = 0;
+    while (k < out->scalars_count && out->exponents[k] != exponent)
+        k++;
+    if (k == out->scalars_count) {
+        out->scalars[k] = mzi_graph_add_value(
+            graph, "", MZI_VALUE_INPUT, (mezzo_tensor){MEZZO_F32, mezzo_shape1(MZI_OPTIM_SCALARS)});
+        out->exponents[k] = exponent;
+        out->scalars_count++;
+    }
+    *scalars = out->scalars[k];
+    return graph->status;
+}
+
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
                                const mezzo_optimizer_config *config,
                                const mezzo_precision *precision, mzi_update *out) {
-    const tail t = {graph, config, precision, out};
+    tail t = {graph, config, precision, out, 0};
     MZI_TRY(add_norms(graph, out));
     graph->phase = MZI_PHASE_UPDATE;
     out->key = 0;
-    out->scalars = mzi_graph_add_value(graph, "", MZI_VALUE_INPUT,
-                                       (mezzo_tensor){MEZZO_F32, mezzo_shape1(MZI_OPTIM_SCALARS)});
-    MZI_TRY(graph->status);
+    size_t bytes = (size_t)graph->grad_count * sizeof *out->scalars;
+    out->scalars = mzi_arena_push(&graph->arena, bytes);
+    out->exponents = mzi_arena_push(&graph->arena, bytes);
+    if (!out->scalars || !out->exponents)
+        return mzi_out_of_memory(graph->ctx, bytes, "the scalars of an update");
+    out->scalars_count = 0;
     for (int32_t g = 0; g < graph->grad_count; g++) {
-        MZI_TRY(add_optimizer(&t, optim, &graph->grads[g]));
-        MZI_TRY(mzi_stall_watch(graph, &graph->grads[g], &out->stall));
+        const mzi_grad *grad = &graph->grads[g];
+        MZI_TRY(scalars_of(graph, grad->exponent, out, &t.scalars));
+        MZI_TRY(add_optimizer(&t, optim, grad));
+        MZI_TRY(mzi_stall_watch(graph, grad, &out->stall));
         if (out->average_decay > 0.0)
-            MZI_TRY(mzi_average_append(graph, graph->grads[g].param, out->scalars,
-                                       out->average_decay, is_split(&t, &graph->grads[g])));
+            MZI_TRY(mzi_average_append(graph, grad->param, t.scalars, out->average_decay,
+                                       is_split(&t, grad)));
     }
     for (int32_t c = 0; c < graph->commit_count; c++) {
         const int32_t in[] = {graph->commits[c].next, graph->commits[c].state};

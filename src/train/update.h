@@ -10,7 +10,9 @@
 /* Values that the step reads and writes on the host's side. */
 typedef struct mzi_update {
     double average_decay; /* of the parameters; 0: there is no average */
-    int32_t scalars;      /* input, F32 [MZI_OPTIM_SCALARS] */
+    /* Inputs, F32 [MZI_OPTIM_SCALARS]: one for each exponent that gradients have (mzi_grad). */
+    int32_t *scalars, *exponents;
+    int32_t scalars_count;
     int32_t key; /* input, I32 [4]: seed low, seed high, commit; 0: nothing is rounded by it */
     /* Figures (graph/stats.h): first of each gradient, then of the next value of each statistic. */
     int32_t *norms;
@@ -21,8 +23,8 @@ typedef struct mzi_update {
 
 /* Append to a differentiated, typed graph: in the phase check a norm for each gradient, in the
  * phase update the optimizer for each parameter, with its stall meter and, if `out->average_decay`
- * asks for one, its average, and a copy for each statistic.  `out->norms` lives in the graph's
- * arena. */
+ * asks for one, its average, and a copy for each statistic.  The arrays of `out` live in the
+ * graph's arena. */
 mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
                                const mezzo_optimizer_config *config,
                                const mezzo_precision *precision, mzi_update *out);

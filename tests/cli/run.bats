@@ -146,3 +146,16 @@ END
     run -0 --separate-stderr "$MEZZO" doctor --json
     is_json "$output"
 }
+
+@test "plan: gradient segments, where f16 asks for them" {
+    f16=(--set 'data={kind: random, vocab: 64, batch: 4}' --precision f16 --set
+        'model={kind: gpt2, layers: 1, heads: 2, channels: [32], context: 16}')
+    run -0 --separate-stderr "$MEZZO" plan "${f16[@]}" --set precision.loss_scale.segments=auto
+    [[ "$output" == *"gradient segments  0, one scale for all"* ]]
+    pinned='precision.loss_scale.pinned_segments=[{from: ln_f/dx, exponent: 6}]'
+    run -0 --separate-stderr "$MEZZO" plan "${f16[@]}" --set "$pinned"
+    [[ "$output" == *"gradient segments  1"*"from ln_f/dx"*"x 2^6"* ]]
+    [[ "$output" == *"segment  segment from "*"held 2^6 times larger"* ]]
+    run -1 --separate-stderr "$MEZZO" plan "${f16[@]}" --set "${pinned/ln_f/nothing}"
+    [[ "$stderr" == *"nothing/dx"*"no backward operation of that name"* ]]
+}
