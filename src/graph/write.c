@@ -38,10 +38,3 @@ mzi_node mzi_write_node(mezzo_graph *graph, const mezzo_op_def *op, mzi_phase ph
         node.in[k] = in[k];
     return node;
 }
-
-void mzi_graph_take_nodes(mezzo_graph *graph, mzi_node *nodes, int32_t count, int32_t capacity) {
-    mzi_free(graph->ctx, graph->nodes, (size_t)graph->node_capacity * sizeof *graph->nodes);
-    graph->nodes = nodes;
-    graph->node_count = count;
-    graph->node_capacity = capacity;
-}

@@ -13,7 +13,5 @@ extern const mezzo_op_def mzi_op_assign;
 /* A node of FP32 named OF/OP; its name is null if memory is exhausted. */
 mzi_node mzi_write_node(mezzo_graph *graph, const mezzo_op_def *op, mzi_phase phase, const char *of,
                         const char *reason, const int32_t *in, int count);
-/* Put the list `nodes`, which mzi_grow made, in place of the graph's. */
-void mzi_graph_take_nodes(mezzo_graph *graph, mzi_node *nodes, int32_t count, int32_t capacity);
 
 #endif

@@ -13,6 +13,14 @@ bool mzi_meters_due(const mezzo_trainer *t) {
            (every > 0 && (t->state.step + 1) % every == 0);
 }
 
+mezzo_status mzi_meter_read(mezzo_trainer *t, int32_t value, int32_t of, mzi_stats *stats) {
+    const mzi_value *values = mzi_trainer_graph(t)->values;
+    uint64_t bytes = mzi_value_bytes(&values[value]);
+    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, value, t->parts, bytes));
+    mzi_stats_add(stats, t->parts, bytes, mezzo_shape_count(values[of].tensor.shape));
+    return MEZZO_OK;
+}
+
 void mzi_meters_clear(mezzo_trainer *t) {
     memset(t->meters, 0, t->meters_bytes);
 }
@@ -20,8 +28,7 @@ void mzi_meters_clear(mezzo_trainer *t) {
 mezzo_status mzi_meters_add(mezzo_trainer *t) {
     const mzi_plan *plan = mzi_trainer_plan(t);
     for (int32_t m = 0; m < plan->meter_count; m++)
-        MZI_TRY(
-            mzi_trainer_read_stats(t, plan->meters[m].stats, plan->meters[m].of, &t->meters[m]));
+        MZI_TRY(mzi_meter_read(t, plan->meters[m].stats, plan->meters[m].of, &t->meters[m]));
     return MEZZO_OK;
 }
 
@@ -64,7 +71,7 @@ mezzo_status mzi_meters_fault(mezzo_trainer *t, mzi_fault *out) {
     for (int32_t m = 0; m < plan->meter_count && !out->reason; m++) {
         const mzi_meter *meter = &plan->meters[m];
         mzi_stats stats = {0};
-        MZI_TRY(mzi_trainer_read_stats(t, meter->stats, meter->of, &stats));
+        MZI_TRY(mzi_meter_read(t, meter->stats, meter->of, &stats));
         if (stats.inf + stats.nan > 0.0)
             *out = (mzi_fault){reason_of(plan, meter, &stats), meter->name};
     }

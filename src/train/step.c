@@ -14,182 +14,13 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/digest.h"
 #include "train/average.h"
-#include "train/masters.h"
-#include "train/resume.h"
 #include "train/scaler.h"
 #include "train/trainer.h"
 
-enum {
-    ACCUMULATE_MAX = 1 << 20
-};
-
-static bool computes_f16(const mezzo_precision *precision) {
-    bool any = precision->compute == MEZZO_F16;
-    for (int k = 0; k < precision->override_count; k++)
-        any |= precision->overrides[k].compute == MEZZO_F16;
-    return any;
-}
-
-static void recipe_of(const mezzo_trainer *t, char *out, size_t capacity) {
-    const mezzo_optimizer_config *o = &t->config.optimizer;
-    const mezzo_scaler_config *s = &t->state.scaler.config;
-    const mezzo_schedule *c = &t->config.schedule;
-    mzi_format(
-        out, capacity,
-        "accumulate %d %d; optimizer %s lr %a decay %a betas %a %a eps %a momentum %a %d; clip %a; "
-        "scale %d %a %a %a %d %a %a %d %d %d %d; schedule %d warmup %lld steps %lld min %a decay "
-        "%lld; master %d %d moments %s",
-        t->config.accumulate, t->config.no_salvage, o->kind, (double)o->lr, (double)o->weight_decay,
-        (double)o->beta1, (double)o->beta2, (double)o->eps, (double)o->momentum, o->nesterov,
-        (double)t->config.clip, (int)s->mode, (double)s->init, (double)s->growth,
-        (double)s->backoff, s->growth_interval, (double)s->min, (double)s->max, s->headroom,
-        s->hysteresis, s->consecutive_hysteresis, s->skip_at_min, (int)c->kind,
-        (long long)c->warmup, (long long)c->steps, (double)c->lr_min, (long long)c->decay,
-        (int)t->model->precision.master, t->model->precision.master_nearest,
-        mezzo_dtype_name(o->state));
-}
-
-static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *config) {
-    if (!(config->clip >= 0.0f && isfinite(config->clip)))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "clip %g: a norm, or 0 for none",
-                 (double)config->clip);
-    if (!(config->optimizer.lr >= 0.0f && isfinite(config->optimizer.lr)))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "learning rate %g: finite and not negative",
-                 (double)config->optimizer.lr);
-    if (!(config->optimizer.other_lr_scale >= 0.0f && isfinite(config->optimizer.other_lr_scale)))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "other_lr_scale %g: finite and not negative",
-                 (double)config->optimizer.other_lr_scale);
-    if (!(config->ema >= 0.0f && config->ema < 1.0f))
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "ema %g: a decay in [0, 1), or 0 for no average",
-                 (double)config->ema);
-    if (config->optimizer.state != MEZZO_DTYPE_NONE && config->optimizer.state != MEZZO_F32 &&
-        config->optimizer.state != MEZZO_BF16)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "moments of type %s; f32 or bf16",
-                 mezzo_dtype_name(config->optimizer.state));
-    if (config->accumulate < 0 || config->accumulate > ACCUMULATE_MAX)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "accumulate %d: 1 to %d micro-batches",
-                 config->accumulate, (int)ACCUMULATE_MAX);
-    if (config->meter_every < 0)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "meter_every %lld: commits, or 0 for never",
-                 (long long)config->meter_every);
-    const mezzo_schedule *s = &config->schedule;
-    if (s->warmup < 0 || s->steps < 0 || s->decay < 0)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "schedule: warmup %lld and decay %lld of %lld steps",
-                 (long long)s->warmup, (long long)s->decay, (long long)s->steps);
-    return MEZZO_OK;
-}
-
-static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph) {
-    MZI_TRY(mzi_masters_choose(t->model, graph));
-    if (t->config.accumulate > 1)
-        MZI_TRY(mzi_pass_accumulate(graph, &t->update.window));
-    t->update.average_decay = (double)t->config.ema;
-    return mzi_update_append(graph, t->optim, &t->config.optimizer, &t->model->precision,
-                             &t->update);
-}
-
-static void fit(mezzo_trainer *t, const mzi_plan *plan, int32_t value) {
-    size_t bytes = mzi_value_bytes(&plan->graph->values[value]);
-    t->parts_bytes = bytes > t->parts_bytes ? bytes : t->parts_bytes;
-}
-
-static mezzo_status give_memory(mezzo_trainer *t) {
-    const mzi_plan *plan = mzi_trainer_plan(t);
-    mezzo_ctx *ctx = t->model->ctx;
-    for (int32_t k = 0; k < t->update.norm_count; k++)
-        fit(t, plan, t->update.norms[k]);
-    for (int32_t m = 0; m < plan->meter_count; m++)
-        fit(t, plan, plan->meters[m].stats);
-    t->meters_bytes = (size_t)plan->meter_count * sizeof *t->meters;
-    t->parts = mzi_alloc(ctx, t->parts_bytes);
-    t->meters = mzi_alloc(ctx, t->meters_bytes);
-    t->faults = mzi_alloc(ctx, (size_t)t->config.accumulate * sizeof *t->faults);
-    if (!t->parts || !t->meters || !t->faults)
-        return mzi_out_of_memory(ctx, t->parts_bytes + t->meters_bytes, "meters");
-    return MEZZO_OK;
-}
-
-static mezzo_status plan(mezzo_trainer *t) {
-    mezzo_graph *graph;
-    char recipe[600];
-    MZI_TRY(mzi_model_graph(t->model, MEZZO_ENTRY_TRAIN, &graph));
-    graph->metered = true;
-    mezzo_status status = append_tail(t, graph);
-    if (status != MEZZO_OK) {
-        mzi_graph_destroy(graph);
-        return status;
-    }
-    recipe_of(t, recipe, sizeof recipe);
-    MZI_TRY(mzi_model_install(t->model, MEZZO_ENTRY_TRAIN, graph, recipe));
-    return give_memory(t);
-}
-
-static mezzo_status create(mezzo_trainer *t) {
-    mezzo_ctx *ctx = t->model->ctx;
-    mezzo_scaler_config scaler = t->config.scaler;
-    if (t->model->precision.compute == MEZZO_F64)
-        MZI_FAIL(ctx, MEZZO_UNSUPPORTED, "f64 is for gradient checks: masters are FP32");
-    MZI_TRY(check_config(ctx, &t->config));
-    t->optim = mzi_optim_find(t->config.optimizer.kind);
-    if (!t->optim)
-        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw, lion, muon or sgd",
-                 t->config.optimizer.kind ? t->config.optimizer.kind : "(null)");
-    if (scaler.mode == MEZZO_SCALE_AUTO)
-        scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_HEADROOM : MEZZO_SCALE_NONE;
-    MZI_TRY(mezzo_scaler_init(ctx, &t->state.scaler, &scaler));
-    return plan(t);
-}
-
-mezzo_status mezzo_trainer_create(mezzo_trainer **out, mezzo_model *model,
-                                  const mezzo_trainer_config *config) {
-    mzi_error_clear(model->ctx);
-    mezzo_trainer *t = mzi_alloc(model->ctx, sizeof *t);
-    if (!t)
-        return mzi_out_of_memory(model->ctx, sizeof *t, "a trainer");
-    t->model = model;
-    t->config = *config;
-    t->config.accumulate = config->accumulate ? config->accumulate : 1;
-    if (t->config.optimizer.state == MEZZO_DTYPE_NONE)
-        t->config.optimizer.state = MEZZO_F32;
-    mezzo_status status = create(t);
-    if (status != MEZZO_OK) {
-        mezzo_trainer_destroy(t);
-        return status;
-    }
-    /* The groups have been read into the graph; the caller's array is not kept. */
-    t->config.optimizer.groups = NULL;
-    t->config.optimizer.group_count = 0;
-    t->config.optimizer.kind = t->optim->name;
-    *out = t;
-    return MEZZO_OK;
-}
-
-void mezzo_trainer_destroy(mezzo_trainer *t) {
-    if (!t)
-        return;
-    mzi_free(t->model->ctx, t->parts, t->parts_bytes);
-    mzi_free(t->model->ctx, t->meters, t->meters_bytes);
-    mzi_free(t->model->ctx, t->faults, (size_t)t->config.accumulate * sizeof *t->faults);
-    mzi_free(t->model->ctx, t, sizeof *t);
-}
-
-static const mezzo_graph *graph_of(const mezzo_trainer *t) {
-    return mzi_trainer_plan(t)->graph;
-}
-
-mezzo_status mzi_trainer_read_stats(mezzo_trainer *t, int32_t value, int32_t of, mzi_stats *stats) {
-    const mzi_value *values = graph_of(t)->values;
-    uint64_t bytes = mzi_value_bytes(&values[value]);
-    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, value, t->parts, bytes));
-    mzi_stats_add(stats, t->parts, bytes, mezzo_shape_count(values[of].tensor.shape));
-    return MEZZO_OK;
-}
-
 /* The norm, and the first gradient or statistic that is not finite. */
 static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
-    const mezzo_graph *graph = graph_of(t);
+    const mezzo_graph *graph = mzi_trainer_graph(t);
     double squares = 0.0, found = 0.0;
     r->reason = MEZZO_SKIP_NONE;
     for (int32_t k = 0; k < t->update.norm_count; k++) {
@@ -197,7 +28,7 @@ static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
         int32_t of =
             is_gradient ? graph->grads[k].param : graph->commits[k - graph->grad_count].state;
         mzi_stats stats = {0};
-        MZI_TRY(mzi_trainer_read_stats(t, t->update.norms[k], of, &stats));
+        MZI_TRY(mzi_meter_read(t, t->update.norms[k], of, &stats));
         if (is_gradient) /* it holds 2^exponent too much */
             squares += ldexp(stats.squares, -2 * graph->grads[k].exponent);
         found += is_gradient ? stats.inf + stats.nan : 0.0;
@@ -236,7 +67,7 @@ static int64_t samples(const mezzo_graph *graph) {
 
 mezzo_status mzi_trainer_run(mezzo_trainer *t, const mezzo_binding *inputs, int count, int32_t k,
                              bool first, bool meters) {
-    const mezzo_graph *graph = graph_of(t);
+    const mezzo_graph *graph = mzi_trainer_graph(t);
     const mzi_window *window = &t->update.window;
     const float one = 1.0f;
     const float scale = (float)t->state.scaler.scale; /* from 2^128 on infinite: an overflow */
@@ -276,8 +107,8 @@ static mezzo_status run_window(mezzo_trainer *t, const mezzo_binding *inputs, in
         if (t->faults[k].reason)
             continue;
         MZI_TRY(mzi_trainer_run(t, inputs, count, k, first, r->measured));
-        MZI_TRY(
-            mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph_of(t)->loss, &loss, sizeof loss));
+        MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, mzi_trainer_graph(t)->loss, &loss,
+                                   sizeof loss));
         MZI_TRY(read_rows(t, &rows));
         if (r->measured)
             MZI_TRY(mzi_meters_add(t));
@@ -287,7 +118,7 @@ static mezzo_status run_window(mezzo_trainer *t, const mezzo_binding *inputs, in
     }
     bool one = t->config.accumulate == 1; /* its gradients are means already */
     row_sum = one || row_sum < 1.0 ? 1.0 : row_sum;
-    r->loss = loss_sum / row_sum;
+    r->loss = isnan(loss_sum) ? (double)NAN : loss_sum / row_sum; /* of one sign, in any build */
     t->grad_factor = 1.0 / ((double)r->loss_scale * row_sum);
     MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_CHECK, MZI_PHASE_CHECK, false));
     MZI_TRY(read_norms(t, r));
@@ -295,25 +126,22 @@ static mezzo_status run_window(mezzo_trainer *t, const mezzo_binding *inputs, in
     return MEZZO_OK;
 }
 
-/* Each micro-batch again, by itself. */
+/* Each micro-batch again, by itself.  Of several faults an overflow of gradients is told, because
+ * the scale has to move; else the first. */
 static mezzo_status find_faults(mezzo_trainer *t, const mezzo_binding *inputs, int count,
                                 mezzo_step_result *r) {
-    bool found = false;
+    mezzo_skip_reason told = MEZZO_SKIP_NONE;
     for (int32_t k = 0; k < t->config.accumulate; k++) {
+        mzi_fault *fault = &t->faults[k];
         MZI_TRY(mzi_trainer_run(t, inputs, count, k, true, true));
-        MZI_TRY(mzi_meters_fault(t, &t->faults[k]));
-        if (!t->faults[k].reason)
+        MZI_TRY(mzi_meters_fault(t, fault));
+        r->dropped += fault->reason != MEZZO_SKIP_NONE;
+        bool overflows = fault->reason == MEZZO_SKIP_GRADIENT && told != MEZZO_SKIP_GRADIENT;
+        if (!fault->reason || (told && !overflows))
             continue;
-        r->dropped++;
-        if (found && t->faults[k].reason != MEZZO_SKIP_GRADIENT)
-            continue;
-        if (found && r->reason == MEZZO_SKIP_GRADIENT)
-            continue;
-        /* An overflow of gradients comes before all others: the scale has to move. */
-        r->reason = t->faults[k].reason;
-        r->where = t->faults[k].where;
+        told = r->reason = fault->reason;
+        r->where = fault->where;
         r->micro_batch = k;
-        found = true;
     }
     return MEZZO_OK;
 }
@@ -431,90 +259,4 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
     set_metrics(t, &r, &evidence);
     *result = r;
     return MEZZO_OK;
-}
-
-const char *mezzo_skip_reason_name(mezzo_skip_reason reason) {
-    static const char *const names[] = {"none", "data", "forward", "gradient", "nan", "norm"};
-    return (size_t)reason < sizeof names / sizeof *names ? names[reason] : "?";
-}
-
-bool mezzo_trainer_skip(const mezzo_trainer *t, int64_t back, mezzo_skip *out) {
-    if (back < 0 || back >= t->state.skipped - t->ledger_from || back >= MEZZO_LEDGER_MAX)
-        return false;
-    *out = t->ledger[(t->state.skipped - 1 - back) % MEZZO_LEDGER_MAX];
-    return true;
-}
-
-bool mezzo_trainer_stall(const mezzo_trainer *t, int index, mezzo_stall *out) {
-    if (index < 0 || index >= t->update.stall.count)
-        return false;
-    *out = t->update.stall.of[index];
-    return true;
-}
-
-mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *t) {
-    return t->state;
-}
-
-mezzo_status mezzo_trainer_set_state(mezzo_trainer *t, const mezzo_trainer_state *state) {
-    mezzo_trainer_state next = *state;
-    mzi_error_clear(t->model->ctx);
-    if (state->scaler.config.mode != t->state.scaler.config.mode)
-        MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT,
-                 "the state is of loss scale mode %d, the trainer's is %d: keep the trainer's "
-                 "scaler",
-                 (int)state->scaler.config.mode, (int)t->state.scaler.config.mode);
-    next.scaler.config = t->state.scaler.config;
-    const char *fault = mzi_trainer_state_fault(&next);
-    if (fault)
-        MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT, "no trainer was in that state: %s", fault);
-    t->state = next;
-    t->ledger_from = next.skipped;
-    return MEZZO_OK;
-}
-
-mezzo_status mezzo_trainer_state_hash(mezzo_trainer *t, char *hex) {
-    mezzo_model *model = t->model;
-    mzi_digest digest;
-    mzi_error_clear(model->ctx);
-    mzi_digest_init(&digest);
-    mzi_digest_add_i64(&digest, t->state.step);
-    for (int32_t s = 0; s < model->state_count; s++) {
-        const mzi_state *state = &model->states[s];
-        if (state->kind == MEZZO_STATE_CACHE)
-            continue;
-        int64_t count = mezzo_shape_count(state->shape);
-        uint64_t bytes = (uint64_t)count * sizeof(float);
-        void *host = mzi_alloc(model->ctx, bytes);
-        if (!host)
-            return mzi_out_of_memory(model->ctx, bytes, state->name);
-        mezzo_status status = mzi_state_read(model, state, 0, count, host);
-        mzi_digest_add_text(&digest, state->name);
-        mzi_digest_add(&digest, host, bytes);
-        mzi_free(model->ctx, host, bytes);
-        MZI_TRY(status);
-    }
-    mzi_digest_end(&digest, hex);
-    return MEZZO_OK;
-}
-
-mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *t, const char *param, float *out,
-                                         int64_t count) {
-    const mezzo_graph *graph = graph_of(t);
-    mzi_error_clear(t->model->ctx);
-    for (int32_t g = 0; g < graph->grad_count; g++) {
-        const mzi_value *value = &graph->values[graph->grads[g].param];
-        if (strcmp(value->name, param) != 0)
-            continue;
-        if (mezzo_shape_count(value->tensor.shape) != count)
-            MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT, "`%s` has %lld elements, not %lld",
-                     param, (long long)mezzo_shape_count(value->tensor.shape), (long long)count);
-        MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph->grads[g].grad, out,
-                                   (uint64_t)count * sizeof *out));
-        float factor = (float)ldexp(t->grad_factor, -graph->grads[g].exponent);
-        for (int64_t i = 0; i < count; i++)
-            out[i] *= factor;
-        return MEZZO_OK;
-    }
-    MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT, "there is no trained parameter `%s`", param);
 }

@@ -31,13 +31,17 @@ static inline const mzi_plan *mzi_trainer_plan(const mezzo_trainer *t) {
     return t->model->entries[MEZZO_ENTRY_TRAIN].plan;
 }
 
-/* Add the figures in `value` to `stats`; `of` is the tensor that they are of. */
-mezzo_status mzi_trainer_read_stats(mezzo_trainer *t, int32_t value, int32_t of, mzi_stats *stats);
+static inline const mezzo_graph *mzi_trainer_graph(const mezzo_trainer *t) {
+    return mzi_trainer_plan(t)->graph;
+}
+
 /* Forward and backward of micro-batch k; `first`: the sums of the window start with it. */
 mezzo_status mzi_trainer_run(mezzo_trainer *t, const mezzo_binding *inputs, int count, int32_t k,
                              bool first, bool meters);
 
 /* meter.c: what a run with meters saw. */
+/* Add the figures in `value` to `stats`; `of` is the tensor that they are of. */
+mezzo_status mzi_meter_read(mezzo_trainer *t, int32_t value, int32_t of, mzi_stats *stats);
 bool mzi_meters_due(const mezzo_trainer *t);
 void mzi_meters_clear(mezzo_trainer *t);
 mezzo_status mzi_meters_add(mezzo_trainer *t);

@@ -56,6 +56,17 @@ is_json() { python3 -c 'import json, sys; json.loads(sys.argv[1])' "$1"; }
     grep -q '"kind":"skip"' out/events.jsonl
 }
 
+@test "train: what forward makes, and gradients that overflow, are two events" {
+    need_data
+    run -5 "$MEZZO" train "${small[@]}" --steps 4 --run-dir forward --precision f16 --set data.std=1e-6
+    [[ "$output" == *"64 steps in a row were skipped (last: forward of "* ]]
+    grep -q '"kind":"skip","reason":"forward","where":"[a-z_0-9]*:f16"' forward/events.jsonl
+    [ "$(grep -c '"kind":"scale"' forward/events.jsonl)" -eq 0 ]
+    run -5 "$MEZZO" train "${small[@]}" --steps 4 --run-dir gradient --precision f16 \
+        --set 'precision.loss_scale={mode: static, init: 1152921504606846976}'
+    grep -q '"kind":"skip","reason":"gradient","where":"[a-z_0-9]*/' gradient/events.jsonl
+}
+
 @test "train: an unwritable run directory is exit 1" {
     need_data
     touch file

@@ -3,37 +3,13 @@
 #include <stdlib.h>
 
 #include "mezzo/op.h"
-#include "train/small_net.h"
+#include "train/bench.h"
 
 enum {
     PARTS = 8,
     PART = 4, /* samples of a micro-batch: NET_BATCH = PARTS PART */
     STEPS = 5
 };
-
-typedef struct bench {
-    mezzo_ctx *ctx;
-    net net;
-    mezzo_model *model;
-    mezzo_trainer *trainer;
-} bench;
-
-static bench *bench_make(mezzo_dtype compute, net n, const mezzo_trainer_config *config) {
-    bench *b = calloc(1, sizeof *b);
-    assert_non_null(b);
-    b->net = n;
-    b->ctx = net_ctx(2);
-    b->model = net_model(b->ctx, &b->net, compute);
-    NET_OK(b->ctx, mezzo_trainer_create(&b->trainer, b->model, config));
-    return b;
-}
-
-static void bench_end(bench *b) {
-    mezzo_trainer_destroy(b->trainer);
-    mezzo_model_destroy(b->model);
-    mezzo_ctx_destroy(b->ctx);
-    free(b);
-}
 
 /* All elements of one parameter. */
 static void fill_weight(bench *b, const char *name, float value) {

@@ -4,40 +4,7 @@
 
 #include "num/number.h"
 #include "train/average.h"
-#include "train/small_net.h"
-
-enum {
-    SNAPSHOT = 1 << 19
-};
-
-typedef struct bench {
-    mezzo_ctx *ctx;
-    net net;
-    mezzo_model *model;
-    mezzo_trainer *trainer;
-} bench;
-
-static bench *bench_make(mezzo_dtype compute, net n, const mezzo_trainer_config *config) {
-    bench *b = calloc(1, sizeof *b);
-    assert_non_null(b);
-    b->net = n;
-    b->ctx = net_ctx(2);
-    b->model = net_model(b->ctx, &b->net, compute);
-    NET_OK(b->ctx, mezzo_trainer_create(&b->trainer, b->model, config));
-    return b;
-}
-
-static void bench_end(bench *b) {
-    mezzo_trainer_destroy(b->trainer);
-    mezzo_model_destroy(b->model);
-    mezzo_ctx_destroy(b->ctx);
-    free(b);
-}
-
-typedef struct snapshot {
-    int64_t count;
-    float values[SNAPSHOT];
-} snapshot;
+#include "train/bench.h"
 
 /* The tensors of a kind, one behind the other; averages are in the order of their parameters. */
 static void take(bench *b, snapshot *out, mezzo_state_kind kind) {
@@ -52,11 +19,6 @@ static void take(bench *b, snapshot *out, mezzo_state_kind kind) {
         NET_OK(b->ctx, mezzo_model_read(b->model, from, out->values + out->count, n));
         out->count += n;
     }
-}
-
-static bool same(const snapshot *a, const snapshot *b) {
-    return a->count == b->count &&
-           memcmp(a->values, b->values, (size_t)a->count * sizeof *a->values) == 0;
 }
 
 /* e = d e + k w in FP32 against FP64, from the weights that there were.  The kernel's k = fl(1 - d)

@@ -2,41 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "train/small_net.h"
-
-/* A model, a trainer and a context. */
-typedef struct bench {
-    mezzo_ctx *ctx;
-    net net;
-    mezzo_model *model;
-    mezzo_trainer *trainer;
-} bench;
-
-static bench *bench_make(mezzo_dtype compute, net n, const mezzo_trainer_config *config) {
-    bench *b = calloc(1, sizeof *b);
-    assert_non_null(b);
-    b->net = n;
-    b->ctx = net_ctx(2);
-    b->model = net_model(b->ctx, &b->net, compute);
-    NET_OK(b->ctx, mezzo_trainer_create(&b->trainer, b->model, config));
-    return b;
-}
-
-static void bench_end(bench *b) {
-    mezzo_trainer_destroy(b->trainer);
-    mezzo_model_destroy(b->model);
-    mezzo_ctx_destroy(b->ctx);
-    free(b);
-}
-
-/* All tensors of a model, one behind the other. */
-enum {
-    SNAPSHOT = 1 << 18
-};
-typedef struct snapshot {
-    int64_t count;
-    float values[SNAPSHOT];
-} snapshot;
+#include "train/bench.h"
 
 /* Of the tensors of `kind`, or of all with -1. */
 static void take(bench *b, snapshot *out, int kind) {
@@ -50,11 +16,6 @@ static void take(bench *b, snapshot *out, int kind) {
         NET_OK(b->ctx, mezzo_model_read(b->model, s, out->values + out->count, n));
         out->count += n;
     }
-}
-
-static bool same(const snapshot *a, const snapshot *b) {
-    return a->count == b->count &&
-           memcmp(a->values, b->values, (size_t)a->count * sizeof *a->values) == 0;
 }
 
 /* d loss / d logits = (p - [label]) f / B: at most f / 32 = 2^-26 here, which FP16 rounds to zero

@@ -332,6 +332,7 @@ static void overflow_in_segment(void **state) {
                 .precision = {.compute = MEZZO_F16, .segments = &segment, .segment_count = 1},
                 .seed = 3};
             mezzo_trainer_config training = net_trainer_config();
+            training.scaler.mode = MEZZO_SCALE_PYTORCH;
             char before[65], after[65];
             NET_OK(ctx, mezzo_model_create(&model, ctx, &config, MEZZO_ENTRY_TRAIN));
             NET_OK(ctx, mezzo_trainer_create(&trainer, model, &training));

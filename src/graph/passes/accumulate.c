@@ -9,6 +9,7 @@
  * Running statistics move once for each micro-batch: run k > 0 reads what run k - 1 made, from a
  * copy that takes the place of the state, and the step commits the last. */
 #include "graph/plan.h"
+#include "graph/rewrite.h"
 #include "graph/window.h"
 #include "graph/write.h"
 
@@ -65,19 +66,8 @@ static const mezzo_op_def begin = {.name = "begin",
 typedef struct window_pass {
     mezzo_graph *graph;
     mzi_window *window;
-    mzi_node *nodes; /* the list being made */
-    int32_t count, capacity;
+    mzi_rewrite list;
 } window_pass;
-
-static mezzo_status append(window_pass *pass, const mzi_node *node) {
-    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
-                     sizeof *pass->nodes));
-    for (int k = 0; k < node->out_count; k++)
-        if (node->out[k])
-            pass->graph->values[node->out[k]].producer = pass->count;
-    pass->nodes[pass->count++] = *node;
-    return MEZZO_OK;
-}
 
 /* A node that writes into its input 1. */
 static mezzo_status append_write(window_pass *pass, const mezzo_op_def *op, mzi_phase phase,
@@ -87,7 +77,7 @@ static mezzo_status append_write(window_pass *pass, const mezzo_op_def *op, mzi_
         mzi_write_node(graph, op, phase, graph->values[in[1]].name, reason, in, op->in_min);
     if (!node.name)
         return mzi_out_of_memory(graph->ctx, 0, "the names of a graph");
-    return append(pass, &node);
+    return mzi_rewrite_append(&pass->list, &node);
 }
 
 /* A value of the shape of `like` that lives from run to run. */
@@ -182,11 +172,11 @@ static mezzo_status run(window_pass *pass) {
     int32_t n = 0;
     MZI_TRY(make_sums(pass));
     for (; n < graph->node_count && graph->nodes[n].phase == MZI_PHASE_PREPARE; n++)
-        MZI_TRY(append(pass, &graph->nodes[n]));
+        MZI_TRY(mzi_rewrite_append(&pass->list, &graph->nodes[n]));
     MZI_TRY(begin_statistics(pass));
     for (; n < graph->node_count; n++) {
         mzi_node node = graph->nodes[n];
-        MZI_TRY(append(pass, &node));
+        MZI_TRY(mzi_rewrite_append(&pass->list, &node));
         MZI_TRY(follow(pass, &node));
     }
     for (int32_t g = 0; g < graph->grad_count; g++)
@@ -197,13 +187,7 @@ static mezzo_status run(window_pass *pass) {
 }
 
 mezzo_status mzi_pass_accumulate(mezzo_graph *graph, mzi_window *window) {
-    window_pass pass = {.graph = graph, .window = window};
+    window_pass pass = {.graph = graph, .window = window, .list.graph = graph};
     *window = (mzi_window){0};
-    mezzo_status status = run(&pass);
-    if (status != MEZZO_OK) {
-        mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
-        return status;
-    }
-    mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
-    return MEZZO_OK;
+    return mzi_rewrite_end(&pass.list, run(&pass));
 }

@@ -17,14 +17,13 @@
 
 #include "base/glob.h"
 #include "graph/plan.h"
-#include "graph/write.h"
+#include "graph/rewrite.h"
 
 typedef struct autocast {
     mezzo_graph *graph;
     const mezzo_precision *precision;
     mezzo_dtype low;
-    mzi_node *nodes; /* the list being made */
-    int32_t count, capacity;
+    mzi_rewrite list;
     int32_t (*casts)[MEZZO_DTYPE_COUNT]; /* by value and type: the value that holds it; 0: none */
     int32_t value_count;
 } autocast;
@@ -136,15 +135,6 @@ static mezzo_status choose(const autocast *pass, mzi_node *node) {
     return apply_contract(pass, node);
 }
 
-static mezzo_status append(autocast *pass, const mzi_node *node) {
-    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
-                     sizeof *pass->nodes));
-    for (int k = 0; k < node->out_count; k++)
-        pass->graph->values[node->out[k]].producer = pass->count;
-    pass->nodes[pass->count++] = *node;
-    return MEZZO_OK;
-}
-
 /* The value that holds `v` as `dtype`, made by a cast if there is none yet. */
 static mezzo_status cast_to(autocast *pass, const mzi_node *user, int32_t v, mezzo_dtype dtype,
                             int32_t *out) {
@@ -176,7 +166,7 @@ static mezzo_status cast_to(autocast *pass, const mzi_node *user, int32_t v, mez
     node.out[0] = *out;
     if (v < pass->value_count)
         pass->casts[v][dtype] = *out;
-    return append(pass, &node);
+    return mzi_rewrite_append(&pass->list, &node);
 }
 
 static mezzo_dtype operand_type(const mzi_node *node, uint32_t f32_mask, int k) {
@@ -200,7 +190,7 @@ static mezzo_status visit(autocast *pass, mzi_node node) {
         if (mezzo_dtype_is_float(out->tensor.dtype))
             out->tensor.dtype = operand_type(&node, node.op->out_f32, k);
     }
-    return append(pass, &node);
+    return mzi_rewrite_append(&pass->list, &node);
 }
 
 /* Gradients of parameters are FP32, like the masters that they update. */
@@ -244,27 +234,25 @@ static mezzo_status run(autocast *pass) {
 
 mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision) {
     MZI_TRY(graph->status);
-    autocast pass = {.graph = graph, .precision = precision, .value_count = graph->value_count};
+    autocast pass = {.graph = graph,
+                     .precision = precision,
+                     .list.graph = graph,
+                     .value_count = graph->value_count};
     pass.low = precision->compute == MEZZO_DTYPE_NONE ? MEZZO_F32 : precision->compute;
     size_t bytes = (size_t)graph->value_count * sizeof *pass.casts;
     pass.casts = mzi_alloc(graph->ctx, bytes);
     if (!pass.casts)
         return mzi_out_of_memory(graph->ctx, bytes, "autocast");
-    mezzo_status status = run(&pass);
+    mezzo_status status = mzi_rewrite_end(&pass.list, run(&pass));
     mzi_free(graph->ctx, pass.casts, bytes);
-    /* The graph takes the list over whatever happened, so that it is freed in one place. */
-    if (status == MEZZO_OK) {
-        mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
-        size_t sort_bytes = (size_t)graph->node_count * sizeof(mzi_node);
-        mzi_node *sorted = mzi_alloc(graph->ctx, sort_bytes);
-        if (!sorted)
-            return mzi_out_of_memory(graph->ctx, sort_bytes, "autocast");
-        order_by_phase(graph, sorted);
-        mzi_free(graph->ctx, sorted, sort_bytes);
-    } else {
-        mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
-    }
-    return status;
+    MZI_TRY(status);
+    bytes = (size_t)graph->node_count * sizeof(mzi_node);
+    mzi_node *sorted = mzi_alloc(graph->ctx, bytes);
+    if (!sorted)
+        return mzi_out_of_memory(graph->ctx, bytes, "autocast");
+    order_by_phase(graph, sorted);
+    mzi_free(graph->ctx, sorted, bytes);
+    return MEZZO_OK;
 }
 
 mezzo_status mzi_pass_check_casts(mezzo_graph *graph) {

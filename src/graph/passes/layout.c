@@ -4,7 +4,7 @@
  *   weight (f32 master) -> cast (bf16) -> pack -> conv         only the last form is kept
  */
 #include "graph/plan.h"
-#include "graph/write.h"
+#include "graph/rewrite.h"
 
 /* Parameters that a node reads; there are seldom more than two. */
 enum {

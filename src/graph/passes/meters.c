@@ -5,25 +5,14 @@
  * They change no number, and runs leave them out but for those that ask for them: at intervals, and
  * to find out where a step that failed did so first. */
 #include "graph/plan.h"
+#include "graph/rewrite.h"
 #include "graph/stats.h"
-#include "graph/write.h"
 
 typedef struct meter_pass {
     mzi_plan *plan;
     mezzo_graph *graph;
-    mzi_node *nodes; /* the list being made */
-    int32_t count, capacity;
+    mzi_rewrite list;
 } meter_pass;
-
-static mezzo_status append(meter_pass *pass, const mzi_node *node) {
-    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
-                     sizeof *pass->nodes));
-    for (int k = 0; k < node->out_count; k++)
-        if (node->out[k])
-            pass->graph->values[node->out[k]].producer = pass->count;
-    pass->nodes[pass->count++] = *node;
-    return MEZZO_OK;
-}
 
 static mezzo_status meter(meter_pass *pass, int32_t of, const char *name, mzi_phase phase) {
     mezzo_graph *graph = pass->graph;
@@ -46,7 +35,7 @@ static mezzo_status meter(meter_pass *pass, int32_t of, const char *name, mzi_ph
                      .rule = MZI_RULE_REDUCE,
                      .is_meter = true};
     plan->meters[plan->meter_count++] = (mzi_meter){of, stats, phase, name};
-    return append(pass, &node);
+    return mzi_rewrite_append(&pass->list, &node);
 }
 
 static mezzo_status meter_inputs(meter_pass *pass) {
@@ -72,11 +61,11 @@ static mezzo_status run(meter_pass *pass) {
     if (!pass->plan->meters)
         return mzi_out_of_memory(graph->ctx, (size_t)places * sizeof(mzi_meter), "meters");
     for (; n < graph->node_count && graph->nodes[n].phase == MZI_PHASE_PREPARE; n++)
-        MZI_TRY(append(pass, &graph->nodes[n]));
+        MZI_TRY(mzi_rewrite_append(&pass->list, &graph->nodes[n]));
     MZI_TRY(meter_inputs(pass));
     for (; n < graph->node_count; n++) {
         const mzi_node node = graph->nodes[n];
-        MZI_TRY(append(pass, &node));
+        MZI_TRY(mzi_rewrite_append(&pass->list, &node));
         if (node.phase > MZI_PHASE_BACKWARD || node.op->view)
             continue;
         for (int k = 0; k < node.out_count; k++)
@@ -87,11 +76,6 @@ static mezzo_status run(meter_pass *pass) {
 }
 
 mezzo_status mzi_pass_meters(mzi_plan *plan) {
-    meter_pass pass = {.plan = plan, .graph = plan->graph};
-    mezzo_status status = run(&pass);
-    if (status == MEZZO_OK)
-        mzi_graph_take_nodes(plan->graph, pass.nodes, pass.count, pass.capacity);
-    else
-        mzi_free(plan->graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
-    return status;
+    meter_pass pass = {.plan = plan, .graph = plan->graph, .list.graph = plan->graph};
+    return mzi_rewrite_end(&pass.list, run(&pass));
 }

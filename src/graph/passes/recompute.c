@@ -11,14 +11,13 @@
 
 #include "base/glob.h"
 #include "graph/plan.h"
-#include "graph/write.h"
+#include "graph/rewrite.h"
 
 typedef struct recompute_pass {
     mezzo_graph *graph;
     bool *chosen;   /* by node of the old list */
     int32_t *again; /* by value: the value that backward reads instead; 0: none yet */
-    mzi_node *nodes;
-    int32_t count, capacity;
+    mzi_rewrite list;
     int32_t value_count;
 } recompute_pass;
 
@@ -49,15 +48,6 @@ static void choose(recompute_pass *pass, const char *const *patterns, int count)
         pass->chosen[n] = node->phase == MZI_PHASE_FORWARD && !writes_state(node) &&
                           (is_chosen(node->name, patterns, count) || goes_along(pass, node));
     }
-}
-
-static mezzo_status append(recompute_pass *pass, const mzi_node *node) {
-    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
-                     sizeof *pass->nodes));
-    for (int k = 0; k < node->out_count; k++)
-        pass->graph->values[node->out[k]].producer = pass->count;
-    pass->nodes[pass->count++] = *node;
-    return MEZZO_OK;
 }
 
 static mezzo_status repeat(recompute_pass *pass, int32_t n);
@@ -96,7 +86,7 @@ static mezzo_status repeat(recompute_pass *pass, int32_t n) {
             return graph->status;
         pass->again[old] = node.out[k];
     }
-    return append(pass, &node);
+    return mzi_rewrite_append(&pass->list, &node);
 }
 
 static mezzo_status run(recompute_pass *pass) {
@@ -105,7 +95,7 @@ static mezzo_status run(recompute_pass *pass) {
         mzi_node node = graph->nodes[n];
         for (int k = 0; k < node.in_count && node.phase == MZI_PHASE_BACKWARD; k++)
             MZI_TRY(replace(pass, producers(pass), &node.in[k]));
-        MZI_TRY(append(pass, &node));
+        MZI_TRY(mzi_rewrite_append(&pass->list, &node));
     }
     return MEZZO_OK;
 }
@@ -115,7 +105,7 @@ mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns,
         return MEZZO_OK;
     size_t values = (size_t)graph->value_count;
     size_t bytes = 2 * values * sizeof(int32_t) + (size_t)graph->node_count * sizeof(bool);
-    recompute_pass pass = {.graph = graph, .value_count = graph->value_count};
+    recompute_pass pass = {.graph = graph, .list.graph = graph, .value_count = graph->value_count};
     pass.again = mzi_alloc(graph->ctx, bytes);
     if (!pass.again)
         return mzi_out_of_memory(graph->ctx, bytes, "recomputation");
@@ -126,10 +116,5 @@ mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns,
     choose(&pass, patterns, count);
     mezzo_status status = run(&pass);
     mzi_free(graph->ctx, pass.again, bytes);
-    if (status != MEZZO_OK) {
-        mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
-        return status;
-    }
-    mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
-    return MEZZO_OK;
+    return mzi_rewrite_end(&pass.list, status);
 }

@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/write.h"
+#include "graph/rewrite.h"
 
 /* A gradient brought to another exponent. */
 typedef struct rescaled {
@@ -26,8 +26,7 @@ typedef struct segments_pass {
     int segment_count;
     bool *is_gradient;
     int32_t *exponent; /* by value */
-    mzi_node *nodes;   /* the list being made */
-    int32_t count, capacity;
+    mzi_rewrite list;
     rescaled *made;
     int32_t made_count, made_capacity;
 } segments_pass;
@@ -72,15 +71,6 @@ mezzo_status mzi_find_gradients(const mezzo_graph *graph, bool *is_gradient) {
         for (int k = 0; count > 0 && k < node->out_count; k++)
             is_gradient[node->out[k]] = node->out[k] != 0;
     }
-    return MEZZO_OK;
-}
-
-static mezzo_status append(segments_pass *pass, const mzi_node *node) {
-    MZI_TRY(mzi_grow(pass->graph->ctx, (void **)&pass->nodes, &pass->capacity, pass->count + 1,
-                     sizeof *pass->nodes));
-    for (int k = 0; k < node->out_count; k++)
-        pass->graph->values[node->out[k]].producer = pass->count;
-    pass->nodes[pass->count++] = *node;
     return MEZZO_OK;
 }
 
@@ -129,7 +119,7 @@ static mezzo_status rescale(segments_pass *pass, const mezzo_segment *segment, i
     if (!*out)
         return graph->status;
     pass->made[pass->made_count++] = (rescaled){v, target, *out};
-    return append(pass, &node);
+    return mzi_rewrite_append(&pass->list, &node);
 }
 
 static mezzo_status run(segments_pass *pass) {
@@ -147,7 +137,7 @@ static mezzo_status run(segments_pass *pass) {
                 MZI_TRY(rescale(pass, current, node.in[k], &node.in[k]));
         for (int k = 0; reads && k < node.out_count; k++)
             pass->exponent[node.out[k]] = current ? current->exponent : 0;
-        MZI_TRY(append(pass, &node));
+        MZI_TRY(mzi_rewrite_append(&pass->list, &node));
     }
     if (next < end)
         MZI_FAIL(graph->ctx, MEZZO_INVALID_ARGUMENT,
@@ -176,7 +166,8 @@ mezzo_status mzi_pass_segments(mezzo_graph *graph, const mezzo_segment *segments
         return MEZZO_OK;
     size_t values = (size_t)graph->value_count;
     size_t bytes = values * (sizeof(int32_t) + sizeof(bool));
-    segments_pass pass = {.graph = graph, .segments = segments, .segment_count = count};
+    segments_pass pass = {
+        .graph = graph, .segments = segments, .segment_count = count, .list.graph = graph};
     pass.exponent = mzi_alloc(graph->ctx, bytes);
     if (!pass.exponent)
         return mzi_out_of_memory(graph->ctx, bytes, "segments");
@@ -184,10 +175,5 @@ mezzo_status mzi_pass_segments(mezzo_graph *graph, const mezzo_segment *segments
     mezzo_status status = run(&pass);
     mzi_free(graph->ctx, pass.exponent, bytes);
     mzi_free(graph->ctx, pass.made, (size_t)pass.made_capacity * sizeof *pass.made);
-    if (status != MEZZO_OK) {
-        mzi_free(graph->ctx, pass.nodes, (size_t)pass.capacity * sizeof *pass.nodes);
-        return status;
-    }
-    mzi_graph_take_nodes(graph, pass.nodes, pass.count, pass.capacity);
-    return MEZZO_OK;
+    return mzi_rewrite_end(&pass.list, status);
 }
