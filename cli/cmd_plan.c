@@ -34,7 +34,8 @@ const cli_command command_plan = {
     .help = "show operations, types, casts with their reasons, memory and kernels",
     .details =
         "Shows what training would do: each operation with its type and the rule behind it,\n"
-        "casts, memory, kernels, fallbacks and hashes.  With --diff, only what differs from\n"
+        "casts, masters, loss scale, segments, memory, kernels, fallbacks and hashes.  With "
+        "--diff, only what differs from\n"
         "another configuration; the options apply to CONFIG, and OTHER is taken as it is.",
     .groups = OPTIONS_CONFIG | OPTIONS_PLAN | OPTIONS_JSON,
     .words_max = 1,

@@ -43,14 +43,14 @@ void progress_end(progress *p) {
     p->drawn = false;
 }
 
-/* "  loss scale 1,024  2 skipped", as far as there is something to say. */
+/* "  scale 2^10  2 skipped", as far as there is something to say. */
 static void format_notes(char out[PART_BYTES], const mezzo_progress *run) {
     char number[NUMBER_BYTES];
     size_t used = 0;
     out[0] = '\0';
     if (run->loss_scale != 1.0f)
         used = (size_t)snprintf(out, PART_BYTES, "  scale %s",
-                                format_count(number, (double)run->loss_scale));
+                                format_power(number, (double)run->loss_scale));
     if (run->skipped > 0)
         snprintf(out + used, PART_BYTES - used, "  %s skipped",
                  format_count(number, (double)run->skipped));

@@ -48,16 +48,17 @@ static void print_line(const char *name, const char *format, ...) {
 
 static void print_training(const mezzo_summary *s) {
     char first[NUMBER_BYTES], second[NUMBER_BYTES], third[NUMBER_BYTES];
+    const double scale = (double)s->loss_scale_last;
     bool tokens = s->tokens_per_s > 0.0;
     print_line("speed", "%.1f ms a step (median), %s %s/s", s->step_ms_median,
                format_count(first, tokens ? s->tokens_per_s : s->samples_per_s),
                tokens ? "tokens" : "samples");
     print_line("loss", "%.4f in the first step, %.4f in the last", s->loss_first, s->loss_last);
-    if (s->skipped_steps > 0)
-        print_line("skipped", "%s of %s tries; the loss scale ended at %s",
+    if (s->skipped_steps > 0 || scale != 1.0)
+        print_line("skipped", "%s of %s attempts; the loss scale ended at %s",
                    format_count(first, (double)s->skipped_steps),
                    format_count(second, (double)(s->skipped_steps + s->steps)),
-                   format_count(third, (double)s->loss_scale_last));
+                   format_power(third, scale));
 }
 
 int print_summary(mezzo_ctx *ctx, const mezzo_summary *s, bool json) {
@@ -81,7 +82,7 @@ int print_summary(mezzo_ctx *ctx, const mezzo_summary *s, bool json) {
     if (s->has_average)
         print_line("average", "%s %.4f, loss %.4f", metric_label(metric, s), s->ema_eval_value,
                    s->ema_eval_loss);
-    if (s->steps > 0)
+    if (s->train_s > 0.0) /* a run that was at its end already has no step of its own */
         print_training(s);
     if (strncmp(s->eval_metric, "bits", 4) == 0)
         print_line("text", "perplexity %.3f a token", exp(s->eval_loss));

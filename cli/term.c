@@ -69,6 +69,15 @@ const char *format_count(char out[NUMBER_BYTES], double value) {
     return out;
 }
 
+const char *format_power(char out[NUMBER_BYTES], double value) {
+    int exponent;
+    if (isfinite(value) && frexp(value, &exponent) == 0.5)
+        snprintf(out, NUMBER_BYTES, "2^%d", exponent - 1);
+    else
+        snprintf(out, NUMBER_BYTES, "%g", value);
+    return out;
+}
+
 const char *format_bytes(char out[NUMBER_BYTES], double bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     size_t unit = 0;

@@ -31,6 +31,7 @@ enum {
     NUMBER_BYTES = 32
 };
 const char *format_count(char out[NUMBER_BYTES], double value);   /* 12,345     */
+const char *format_power(char out[NUMBER_BYTES], double value);   /* 2^16       */
 const char *format_bytes(char out[NUMBER_BYTES], double bytes);   /* 182 MiB    */
 const char *format_clock(char out[NUMBER_BYTES], double seconds); /* 1:05:07    */
 const char *format_time(char out[NUMBER_BYTES], double seconds);  /* 52.3 s     */

@@ -32,7 +32,7 @@ typedef enum mezzo_master {
  * `from` on, in the order of the plan and as far as the next segment, compute on gradients that are
  * 2^exponent times larger than the loss scale makes them; in front of the first segment the
  * exponent is 0.  Powers of two are exact, and the update divides by them: barring over- and
- * underflow not one bit of a result changes. */
+ * underflow not one bit of a result changes.  A name that backward has not is CONFIG. */
 typedef struct mezzo_segment {
     const char *from; /* "fc2/dx"; of several of that name the first behind the segment before */
     int32_t exponent; /* -MEZZO_SEGMENT_EXPONENT_MAX to MEZZO_SEGMENT_EXPONENT_MAX             */
@@ -65,7 +65,7 @@ typedef enum mezzo_scale_mode {
     MEZZO_SCALE_PYTORCH,   /* the rules of torch.amp.GradScaler,                          */
     MEZZO_SCALE_MEGATRON,  /* of Megatron-LM's DynamicGradScaler,                         */
     MEZZO_SCALE_DEEPSPEED, /* and of ZeRO's DynamicLossScaler in DeepSpeed 0.17.1 and on */
-    MEZZO_SCALE_HEADROOM   /* ours: by measured maxima, up and down                       */
+    MEZZO_SCALE_HEADROOM   /* by measured maxima, up and down                             */
 } mezzo_scale_mode;
 
 /* 0 in a field means the mode's default.  Each mode reads its own fields:
@@ -86,7 +86,7 @@ typedef struct mezzo_scaler_config {
     float init;                  /* first S; a power of two, as all factors and bounds are */
     float growth;                /* above 1: on S after `growth_interval` clean steps      */
     float backoff;               /* below 1: on S after an overflow                        */
-    int32_t growth_interval;     /* clean steps; headroom: steps between measurements      */
+    int32_t growth_interval;     /* clean steps; headroom: attempts between measurements   */
     float min, max;              /* bounds of S, around init                               */
     int32_t headroom;            /* bits between the largest gradient and FP16's largest   */
     int32_t hysteresis;          /* the overflow that is the first to move S: 1, 2, ...    */
@@ -105,14 +105,14 @@ typedef struct mezzo_scaler {
     int32_t growth_tracker;     /* clean steps since S grew or a step was skipped; DEEPSPEED: only
                                    since a step was skipped */
     int32_t hysteresis_tracker; /* overflows until S moves, that one included */
-    float maxima[MEZZO_SCALE_HISTORY]; /* HEADROOM: of the last measurements, divided by S */
-    int32_t measured;                  /* how many there were */
+    double maxima[MEZZO_SCALE_HISTORY]; /* HEADROOM: of the last measurements, divided by S */
+    int32_t measured;                   /* where the next one goes, and so their number mod that */
 } mezzo_scaler;
 
 /* What a step showed. */
 typedef struct mezzo_scale_evidence {
     bool skipped;    /* it was not applied, for whatever cause                                  */
-    bool overflow;   /* backward made an Inf where everything before was finite                 */
+    bool overflow;   /* backward overflowed where everything before was finite                  */
     bool measured;   /* the next two are of this step; without meaning in one that was skipped  */
     float max;       /* largest magnitude in the FP16 tensors that backward made, scaled by S   */
     float underflow; /* subnormals among their elements that are not 0; a fraction              */

@@ -2,9 +2,10 @@
  *
  *   forward, backward -> finite? norm -> clip -> update masters -> commit -> cast weights
  *
- * A step whose gradients are not finite is skipped: weights, moments, statistics, step count and
- * learning rate stay as they were, bit for bit; only the attempt counter and the loss scale move.
- * The step is then run again to find out which tensor was the first that was not finite.
+ * If the loss, a gradient or a statistic is not finite, each micro-batch is run again to find out
+ * which tensor was the first: a window goes on without those micro-batches, or the step is skipped.
+ * Then weights, moments, statistics, step count and learning rate stay as they were, bit for bit;
+ * only the attempt counter and the loss scale move.
  */
 #ifndef MEZZO_TRAIN_H
 #define MEZZO_TRAIN_H
@@ -76,10 +77,12 @@ typedef struct mezzo_trainer_config {
      * over all rows of the window that count: a cross-entropy says how many (mezzo/ops.h), and with
      * any other loss each micro-batch counts as much. */
     int32_t accumulate;
-    /* A window with micro-batches whose data or forward pass are not finite is run again without
-     * them; with this, it is skipped as a whole. */
+    /* A window with micro-batches that are not finite, but not by an overflow of gradients, is run
+     * again without them; with this, it is skipped as a whole. */
     bool no_salvage;
-    int64_t meter_every; /* commits from one measurement of all tensors to the next; 0: never */
+    /* Commits from one measurement of all tensors and updates to the next; 0: never.  HEADROOM
+     * measures besides, by attempts (growth_interval). */
+    int64_t meter_every;
     /* Decay d of an average of the parameters, in [0, 1); 0: none.  Behind every commit, in FP32:
      * ema = w at the first, then ema = d ema + (1 - d) w.  State "ema/PARAM". */
     float ema;
@@ -87,7 +90,9 @@ typedef struct mezzo_trainer_config {
 
 typedef struct mezzo_trainer mezzo_trainer;
 
-/* Adds optimizer state to the model, which must outlive the trainer and have no other. */
+/* Adds optimizer state to the model, which must outlive the trainer and have no other.  A wrong
+ * configuration changes nothing; OUT_OF_MEMORY and DOWNGRADE may come when masters have taken the
+ * form that the model's precision asks for. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_trainer_create(mezzo_trainer **out,
                                                              mezzo_model *model,
                                                              const mezzo_trainer_config *config);
@@ -98,8 +103,8 @@ typedef enum mezzo_skip_reason {
     MEZZO_SKIP_NONE,
     MEZZO_SKIP_DATA,     /* in an input                                                          */
     MEZZO_SKIP_FORWARD,  /* forward made it: an activation, a statistic, the loss                */
-    MEZZO_SKIP_GRADIENT, /* backward overflowed: an Inf, where all before is finite              */
-    MEZZO_SKIP_NAN,      /* backward made a NaN without an Inf                                   */
+    MEZZO_SKIP_GRADIENT, /* backward overflowed: an Inf, or a NaN that a low scale takes away    */
+    MEZZO_SKIP_NAN,      /* backward made a NaN without an Inf, at a low scale too               */
     MEZZO_SKIP_NORM      /* all is finite, but the norm is beyond 2^60: the update could overflow */
 } mezzo_skip_reason;
 MEZZO_API const char *mezzo_skip_reason_name(mezzo_skip_reason reason); /* "data", "forward"... */
@@ -167,8 +172,11 @@ typedef struct mezzo_stall {
     int64_t elements, sampled;
     int64_t counted, stalled; /* at the last measurement; 0 before the first */
 } mezzo_stall;
-/* False if there is no trained parameter of this index. */
+/* False if there is no such parameter of this index. */
 MEZZO_API bool mezzo_trainer_stall(const mezzo_trainer *trainer, int index, mezzo_stall *out);
+
+/* Parameters whose rate scale is not 0: what is trained. */
+MEZZO_API int mezzo_trainer_trained_count(const mezzo_trainer *trainer);
 
 /* Everything that a later step depends on, the model's tensors aside. */
 typedef struct mezzo_trainer_state {

@@ -61,8 +61,8 @@ static mezzo_status check_model(const mezzo_config *config) {
 
 static mezzo_status check_scale(const mezzo_config *config) {
     static const char *const powers[] = {"precision.loss_scale.init", "precision.loss_scale.growth",
-                                         "precision.loss_scale.backoff",
-                                         "precision.loss_scale.min"};
+                                         "precision.loss_scale.backoff", "precision.loss_scale.min",
+                                         "precision.loss_scale.max"};
     for (size_t i = 0; i < sizeof powers / sizeof powers[0]; i++) {
         int exponent;
         double value = mezzo_config_real(config, powers[i]);
@@ -138,12 +138,15 @@ static mezzo_status warn_unused(const mezzo_config *config) {
         {"data.validation", "data.kind", "text|tokens|random"},
         {"data.validation_path", "data.kind", "text|tokens"},
         {"precision.loss_scale.init", "precision.loss_scale.mode",
-         "auto|static|pytorch|megatron|deepspeed"},
-        {"precision.loss_scale.growth", "precision.loss_scale.mode", "auto|pytorch|megatron"},
-        {"precision.loss_scale.backoff", "precision.loss_scale.mode", "auto|pytorch|megatron"},
+         "auto|static|headroom|pytorch|megatron|deepspeed"},
+        {"precision.loss_scale.growth", "precision.loss_scale.mode", "pytorch|megatron"},
+        {"precision.loss_scale.backoff", "precision.loss_scale.mode", "pytorch|megatron"},
         {"precision.loss_scale.interval", "precision.loss_scale.mode",
-         "auto|pytorch|megatron|deepspeed"},
-        {"precision.loss_scale.min", "precision.loss_scale.mode", "megatron|deepspeed"},
+         "auto|headroom|pytorch|megatron|deepspeed"},
+        {"precision.loss_scale.min", "precision.loss_scale.mode",
+         "auto|headroom|megatron|deepspeed"},
+        {"precision.loss_scale.max", "precision.loss_scale.mode", "auto|headroom"},
+        {"precision.loss_scale.headroom", "precision.loss_scale.mode", "auto|headroom"},
         {"precision.loss_scale.hysteresis", "precision.loss_scale.mode", "megatron|deepspeed"},
         {"precision.loss_scale.consecutive_hysteresis", "precision.loss_scale.mode", "deepspeed"},
         {"precision.loss_scale.stop_at_min", "precision.loss_scale.mode", "deepspeed"},

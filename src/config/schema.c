@@ -7,7 +7,7 @@
 /* Real parameters end up in FP32, where this is the largest value below 1 that 7 digits name. */
 #define BELOW_ONE 0.9999999
 #define COUNT_MAX 1e9         /* steps, samples */
-#define SEED_MAX 0x1p53       /* exact in every JSON reader */
+#define SEED_MAX (0x1p53 - 1) /* exact in every JSON reader, and so is the next one */
 #define LOSS_SCALE_MAX 0x1p64 /* far above what FP16 gradients can need: 2^-24 times it is 2^40 */
 
 static const mezzo_config_key keys[] = {
@@ -74,16 +74,15 @@ static const mezzo_config_key keys[] = {
      "auto|none|static|headroom|pytorch|megatron|deepspeed", 0, 0,
      "whose rule moves the loss scale; auto: headroom if something computes in f16, none "
      "otherwise"},
-    {"precision.loss_scale.init", MEZZO_CONFIG_REAL, "auto", "auto", 1, LOSS_SCALE_MAX,
+    {"precision.loss_scale.init", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-14, LOSS_SCALE_MAX,
      "first loss scale, a power of two; auto: 65536, megatron 4294967296"},
     {"precision.loss_scale.growth", MEZZO_CONFIG_REAL, "auto", "auto", 2, 65536,
      "pytorch, megatron: factor after `interval` clean steps in a row, a power of two; auto: 2"},
     {"precision.loss_scale.backoff", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-16, 0.5,
      "pytorch, megatron: factor after an overflow, a power of two; auto: 0.5"},
     {"precision.loss_scale.interval", MEZZO_CONFIG_INT, "auto", "auto", 1, COUNT_MAX,
-     "clean steps before the scale grows; headroom: steps between measurements; auto: pytorch "
-     "2000, "
-     "megatron and deepspeed 1000, headroom 16"},
+     "clean steps before the scale grows; headroom: attempts from one measurement to the next; "
+     "auto: pytorch 2000, megatron and deepspeed 1000, headroom 16"},
     {"precision.loss_scale.min", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-64, LOSS_SCALE_MAX,
      "smallest loss scale, a power of two; auto: megatron and deepspeed 1, headroom 2^-14"},
     {"precision.loss_scale.max", MEZZO_CONFIG_REAL, "auto", "auto", 0x1p-14, LOSS_SCALE_MAX,
@@ -97,9 +96,8 @@ static const mezzo_config_key keys[] = {
     {"precision.loss_scale.stop_at_min", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
      "deepspeed: an overflow at the smallest scale ends the run (raise_error_at_min_scale)"},
     {"precision.loss_scale.segments", MEZZO_CONFIG_CHOICE, "off", "off|auto", 0, 0,
-     "auto: where something computes in f16, measure gradients on the first batch, and hold them "
-     "at "
-     "several powers of two if one scale does not do"},
+     "auto: where something computes in f16, measure gradients on the first micro-batch, and hold "
+     "them at several powers of two if one scale does not do"},
     {"precision.loss_scale.pinned_segments", MEZZO_CONFIG_RECORD_LIST, "[]",
      "from:text exponent:real", -60, 60,
      "segments as plan.json has them, instead of measuring: backward operations from the one named "
@@ -151,7 +149,8 @@ static const mezzo_config_key keys[] = {
     {"train.accumulate", MEZZO_CONFIG_INT, "1", NULL, 1, 1048576,
      "micro-batches of a step; their gradients are summed in FP32"},
     {"train.salvage", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
-     "run a step again without the micro-batches whose data or forward pass are not finite"},
+     "run a step again without the micro-batches that are not finite, unless it is by an overflow "
+     "of gradients"},
     {"train.recompute", MEZZO_CONFIG_RECORD_LIST, "[]", "match:text", 0, 0,
      "forward operations by name pattern that backward makes again instead of keeping their "
      "results; "
@@ -167,7 +166,7 @@ static const mezzo_config_key keys[] = {
     {"train.eval_every", MEZZO_CONFIG_INT, "0", NULL, 0, COUNT_MAX,
      "steps between evaluations; 0: at the end of each epoch"},
     {"train.meter_every", MEZZO_CONFIG_INT, "100", NULL, 0, COUNT_MAX,
-     "commits from one measurement of all tensors to the next, for tensors.jsonl; 0: never"},
+     "commits from one measurement of all tensors and updates to the next; 0: never"},
     {"train.plateau", MEZZO_CONFIG_BOOL, "true", NULL, 0, 0,
      "say when the loss has stopped falling, and from which cause"},
     {"train.threads", MEZZO_CONFIG_INT, "auto", "auto", 0, 1024,

@@ -15,6 +15,7 @@ typedef struct mzi_place {
 typedef struct mzi_meter {
     int32_t of, stats; /* values: the tensor, its figures (graph/stats.h) */
     mzi_phase phase;
+    bool is_gradient; /* it depends on the loss scale: no activation that backward makes again */
     const char *name; /* of the node that makes it, or of the input */
 } mzi_meter;
 

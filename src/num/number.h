@@ -19,6 +19,11 @@ static inline float mzi_f32_from_bits(uint32_t bits) {
     return x;
 }
 
+static inline bool mzi_is_power_of_two(double x) {
+    int exponent;
+    return x > 0.0 && isfinite(x) && frexp(x, &exponent) == 0.5;
+}
+
 static inline float mzi_bf16_load(mezzo_bf16 x) {
     return mzi_f32_from_bits((uint32_t)x.bits << 16);
 }

@@ -269,6 +269,11 @@ static void warn_start(const continuing *c) {
 }
 
 /* What is new, and what goes on. */
+static bool keeps_fp32(const mezzo_config *config) {
+    return strcmp(mezzo_config_text(config, "precision.master"), "bf16") != 0 &&
+           strcmp(mezzo_config_text(config, "optimizer.state"), "bf16") != 0;
+}
+
 static void report(const continuing *c) {
     mzi_experiment *e = c->e;
     int64_t seed = mezzo_config_int(e->config, "train.seed");
@@ -293,19 +298,22 @@ static void report(const continuing *c) {
     mzi_log(e->ctx, MEZZO_LOG_INFO, "continues '%s' behind step %" PRId64 " of %" PRId64, c->run,
             c->next.step, e->steps);
     if (strcmp(precision, c->saved.precision) != 0)
-        mzi_log(e->ctx, MEZZO_LOG_INFO,
-                "continues in %s what was trained in %s; FP32 state unchanged", precision,
-                c->saved.precision);
+        mzi_log(e->ctx, MEZZO_LOG_INFO, "continues in %s what was trained in %s; %s", precision,
+                c->saved.precision,
+                keeps_fp32(e->config)
+                    ? "FP32 state unchanged"
+                    : "state is rounded to BF16 where the configuration asks for it");
 }
 
 static mezzo_status take_over(continuing *c, float *values) {
     mzi_experiment *e = c->e;
     MZI_TRY(go_through(c, values, false));
     MZI_TRY(make_state(c));
+    if (c->has_state) /* first, since it can fail */
+        MZI_TRY(mezzo_loader_seek(e->data.train, c->saved.samples));
     MZI_TRY(go_through(c, values, true));
     MZI_TRY(mezzo_trainer_set_state(e->trainer, &c->next));
     if (c->has_state) {
-        MZI_TRY(mezzo_loader_seek(e->data.train, c->saved.samples));
         e->samples = c->saved.samples;
         e->overflow_events = c->saved.overflow_events;
     }

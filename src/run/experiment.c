@@ -161,6 +161,15 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }
 
+/* What is in its range by itself, and still no trainer takes: bounds around `init`. */
+static mezzo_status blame_loss_scale(mzi_experiment *e, mezzo_status status) {
+    const mezzo_error why = e->ctx->error;
+    if (status != MEZZO_INVALID_ARGUMENT)
+        return status;
+    mzi_error_clear(e->ctx);
+    MZI_FAIL(e->ctx, MEZZO_CONFIG, "precision.loss_scale: %s", why.text);
+}
+
 mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
                                    const mezzo_config *config) {
     *e = (mzi_experiment){.ctx = runner->ctx, .config = config};
@@ -169,7 +178,7 @@ mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
     MZI_TRY(make_model(e, MEZZO_ENTRY_TRAIN));
     const mezzo_scaler_config scaler = scaler_of(config);
     MZI_TRY(mzi_experiment_segments(e, &scaler));
-    MZI_TRY(make_trainer(e));
+    MZI_TRY(blame_loss_scale(e, make_trainer(e)));
     return lint_of(config) == MEZZO_LINT_OFF ? MEZZO_OK : mzi_lint_warn_unmatched(e);
 }
 

@@ -160,6 +160,18 @@ static mezzo_status pointless_scale(lint *pass) {
                "nothing computes in f16");
 }
 
+static mezzo_status masters(lint *pass) {
+    const mezzo_model *model = pass->e->model;
+    const char *form = mezzo_config_text(pass->e->config, "precision.master");
+    bool any = strcmp(form, "f32") == 0;
+    for (int s = 0; s < mezzo_model_state_count(model) && !any; s++)
+        any = mezzo_model_state_at(model, s).master != MEZZO_MASTER_F32;
+    if (any)
+        return MEZZO_OK;
+    return add(pass, place(pass, "precision.master", -1), 0.0, MEZZO_DTYPE_NONE,
+               "every master is plain f32");
+}
+
 static const struct {
     mzi_lint_id id;
     mezzo_status (*check)(lint *pass);

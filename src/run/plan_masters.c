@@ -30,17 +30,20 @@ static void add(group *groups, int *count, const mezzo_state_info *info) {
 
 static int collect(const mezzo_model *model, group groups[GROUP_MAX]) {
     int count = 0;
-    for (int kind = MEZZO_STATE_PARAM; kind <= MEZZO_STATE_MOMENT; kind++)
+    for (int kind = MEZZO_STATE_PARAM; kind <= MEZZO_STATE_AVERAGE; kind++)
         for (int s = 0; s < mezzo_model_state_count(model); s++) {
             mezzo_state_info info = mezzo_model_state_at(model, s);
-            if ((int)info.kind == kind && info.kind != MEZZO_STATE_STATISTIC)
+            if ((int)info.kind == kind && kind != MEZZO_STATE_STATISTIC &&
+                kind != MEZZO_STATE_CACHE)
                 add(groups, &count, &info);
         }
     return count;
 }
 
 static const char *kind_name(const group *g) {
-    return g->kind == MEZZO_STATE_PARAM ? "masters" : "moments";
+    return g->kind == MEZZO_STATE_PARAM    ? "masters"
+           : g->kind == MEZZO_STATE_MOMENT ? "moments"
+                                           : "averages";
 }
 
 static const char *form_name(const group *g) {
@@ -72,9 +75,10 @@ void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model) {
     int count = collect(model, groups);
     for (int g = 0; g < count; g++) {
         bool first = g == 0 || groups[g].kind != groups[g - 1].kind;
-        mzi_text_put(text, "%s%-11s %-5s %5d tensors %9.3f MiB  %s\n", g == 0 ? "\n" : "",
+        const char *why = reason(&groups[g]);
+        mzi_text_put(text, "%s%-11s %-5s %5d tensors %9.3f MiB%s%s\n", g == 0 ? "\n" : "",
                      first ? kind_name(&groups[g]) : "", form_name(&groups[g]), groups[g].count,
-                     (double)groups[g].bytes / 0x1p20, reason(&groups[g]));
+                     (double)groups[g].bytes / 0x1p20, why[0] ? "  " : "", why);
     }
 }
 

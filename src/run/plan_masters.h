@@ -1,4 +1,4 @@
-/* The part of `mezzo plan` about masters and moments. */
+/* The part of `mezzo plan` about masters, moments and averages. */
 #ifndef MZI_RUN_PLAN_MASTERS_H
 #define MZI_RUN_PLAN_MASTERS_H
 

@@ -5,24 +5,63 @@
 #include "num/number.h"
 #include "run/plan_masters.h"
 #include "run/plan_rules.h"
+#include "run/saved.h"
+#include "train/average.h"
 
 static double mebibytes(uint64_t bytes) {
     return (double)bytes / 0x1p20;
 }
 
-static void put_operation(mzi_text *text, const mezzo_plan_op *op) {
-    char shape[MZI_SHAPE_TEXT] = "";
-    if (op->shape.rank >= 0)
-        mzi_shape_text(shape, op->shape);
-    mzi_text_put(text, "  %-9s %-34s %-4s %-26s %-18s %-8s %s%s%s\n", op->phase, op->name,
-                 mezzo_dtype_name(op->compute), op->kernel, shape, op->rule, op->reason,
-                 op->fallback ? "  ! " : "", op->fallback ? op->fallback : "");
+/* Of the columns whose longest text only the plan knows. */
+typedef struct widths {
+    int name, kernel, shape, cast;
+} widths;
+
+static void widen(int *width, const char *text) {
+    int length = (int)strlen(text);
+    *width = length > *width ? length : *width;
+}
+
+static mezzo_status measure(mezzo_model *model, int op_count, widths *w) {
+    *w = (widths){.name = (int)strlen("operation"),
+                  .kernel = (int)strlen("kernel"),
+                  .shape = (int)strlen("shape")};
+    for (int k = 0; k < op_count; k++) {
+        char shape[MZI_SHAPE_TEXT] = "";
+        mezzo_plan_op op;
+        MZI_TRY(mezzo_model_plan_op(model, MEZZO_ENTRY_TRAIN, k, &op));
+        if (op.shape.rank >= 0)
+            mzi_shape_text(shape, op.shape);
+        widen(&w->name, op.name);
+        widen(&w->kernel, op.kernel);
+        widen(&w->shape, shape);
+        if (op.is_cast)
+            widen(&w->cast, op.name);
+    }
+    return MEZZO_OK;
+}
+
+static mezzo_status put_operations(mzi_text *text, mezzo_model *model, int op_count,
+                                   const widths *w) {
+    mzi_text_put(text, "  %-9s %-*s %-4s %-*s %-*s %-8s %s\n", "phase", w->name, "operation",
+                 "type", w->kernel, "kernel", w->shape, "shape", "rule", "reason");
+    for (int k = 0; k < op_count; k++) {
+        char shape[MZI_SHAPE_TEXT] = "";
+        mezzo_plan_op op;
+        MZI_TRY(mezzo_model_plan_op(model, MEZZO_ENTRY_TRAIN, k, &op));
+        if (op.shape.rank >= 0)
+            mzi_shape_text(shape, op.shape);
+        mzi_text_put(text, "  %-9s %-*s %-4s %-*s %-*s %-8s %s%s%s\n", op.phase, w->name, op.name,
+                     mezzo_dtype_name(op.compute), w->kernel, op.kernel, w->shape, shape, op.rule,
+                     op.reason, op.fallback ? "  ! " : "", op.fallback ? op.fallback : "");
+    }
+    return MEZZO_OK;
 }
 
 static void put_memory(mzi_text *text, const mezzo_plan_info *i, uint64_t eval_bytes) {
     uint64_t total = i->state_bytes + i->weight_bytes + i->activation_bytes + i->scratch_bytes;
     mzi_text_put(text, "\nmemory      %9.2f MiB\n", mebibytes(total + eval_bytes));
-    mzi_text_put(text, "  state     %9.2f MiB  masters, moments, statistics\n",
+    mzi_text_put(text, "  state     %9.2f MiB  masters, moments, statistics, averages\n",
                  mebibytes(i->state_bytes));
     mzi_text_put(text, "  weights   %9.2f MiB  low-precision and packed copies\n",
                  mebibytes(i->weight_bytes));
@@ -30,16 +69,19 @@ static void put_memory(mzi_text *text, const mezzo_plan_info *i, uint64_t eval_b
                  mebibytes(i->activation_bytes));
     mzi_text_put(text, "  workspace %9.2f MiB  of kernels, all workers\n",
                  mebibytes(i->scratch_bytes));
-    mzi_text_put(text, "  eval      %9.2f MiB  activations and workspace\n", mebibytes(eval_bytes));
+    mzi_text_put(text,
+                 "  eval      %9.2f MiB  activations, workspace, weights behind their average\n",
+                 mebibytes(eval_bytes));
 }
 
-static mezzo_status put_casts(mzi_text *text, mezzo_model *model, const mezzo_plan_info *info) {
+static mezzo_status put_casts(mzi_text *text, mezzo_model *model, const mezzo_plan_info *info,
+                              int width) {
     mzi_text_put(text, "\ncasts       %d\n", info->cast_count);
     for (int k = 0; k < info->op_count; k++) {
         mezzo_plan_op op;
         MZI_TRY(mezzo_model_plan_op(model, MEZZO_ENTRY_TRAIN, k, &op));
         if (op.is_cast)
-            mzi_text_put(text, "  %-30s %4s -> %-4s %9.3f MiB  %-16s %s\n", op.name,
+            mzi_text_put(text, "  %-*s  %4s -> %-4s %9.3f MiB  %-11s  %s\n", width, op.name,
                          mezzo_dtype_name(op.cast_from), mezzo_dtype_name(op.cast_to),
                          mebibytes(op.out_bytes),
                          strcmp(op.phase, "prepare") == 0 ? "once a step" : op.phase, op.reason);
@@ -54,9 +96,19 @@ static void put_meters(mzi_text *text, int tensors, int64_t every) {
         mzi_text_put(text, "meters      off\n");
 }
 
+static void put_scale(mzi_text *text, const mzi_experiment *e) {
+    const mezzo_scaler scaler = mezzo_trainer_get_state(e->trainer).scaler;
+    mzi_text_put(text, "\nloss scale  %s", mzi_scale_mode_name(scaler.config.mode));
+    if (scaler.config.mode != MEZZO_SCALE_NONE)
+        mzi_text_put(text, ", 2^%d at first", ilogb(scaler.scale));
+    if (scaler.config.mode == MEZZO_SCALE_HEADROOM)
+        mzi_text_put(text, ", measured every %d attempts", scaler.config.growth_interval);
+    mzi_text_put(text, "\n");
+}
+
 static void put_segments(mzi_text *text, const mezzo_model *model) {
     int count = mezzo_model_segment_count(model);
-    mzi_text_put(text, "\ngradient segments  %d%s\n", count, count ? "" : ", one scale for all");
+    mzi_text_put(text, "segments    %d%s\n", count, count ? "" : ", one scale for all gradients");
     for (int k = 0; k < count; k++) {
         mezzo_segment s = mezzo_model_segment_at(model, k);
         mzi_text_put(text, "  from %-30s x 2^%-4d", s.from, s.exponent);
@@ -68,19 +120,16 @@ static void put_segments(mzi_text *text, const mezzo_model *model) {
 
 static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             mzi_text *text) {
+    widths w;
+    MZI_TRY(measure(e->model, info->op_count, &w));
     mzi_text_put(text, "%s, batch %lld, %s, %s, %d workers\n\n", e->kind->name,
                  (long long)e->data.shape.batch, mezzo_dtype_name(e->precision),
                  mezzo_isa_name(mezzo_ctx_isa(e->ctx)), mezzo_ctx_threads(e->ctx));
-    mzi_text_put(text, "  %-9s %-34s %-4s %-26s %-18s %-8s %s\n", "phase", "operation", "type",
-                 "kernel", "shape", "rule", "reason");
-    for (int k = 0; k < info->op_count; k++) {
-        mezzo_plan_op op;
-        MZI_TRY(mezzo_model_plan_op(e->model, MEZZO_ENTRY_TRAIN, k, &op));
-        put_operation(text, &op);
-    }
+    MZI_TRY(put_operations(text, e->model, info->op_count, &w));
     MZI_TRY(mzi_plan_rules_text(e, info, text));
-    MZI_TRY(put_casts(text, e->model, info));
+    MZI_TRY(put_casts(text, e->model, info, w.cast));
     mzi_plan_masters_text(text, e->model);
+    put_scale(text, e);
     put_segments(text, e->model);
     put_memory(text, info, eval_bytes);
     mzi_text_put(text, "\nwork        %.2f GFLOP a step in %d kernel calls, %d of them fallbacks\n",
@@ -120,6 +169,7 @@ static json_t *segments_json(const mezzo_model *model) {
 
 static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             json_t **out) {
+    const mezzo_scaler scaler = mezzo_trainer_get_state(e->trainer).scaler;
     json_t *operations = json_array();
     for (int k = 0; k < info->op_count; k++) {
         mezzo_plan_op op;
@@ -138,7 +188,7 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     *out = json_pack(
         "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},"
-        "s:{s:i,s:I},s:o,s:o,s:o,s:o}",
+        "s:{s:i,s:I},s:{s:s,s:f},s:o,s:o,s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -148,7 +198,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         (json_int_t)info->weight_bytes, "activation_bytes", (json_int_t)info->activation_bytes,
         "workspace_bytes", (json_int_t)info->scratch_bytes, "eval_bytes", (json_int_t)eval_bytes,
         "meters", "tensors", info->meter_count, "every",
-        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "rules", rules, "masters",
+        (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "loss_scale", "mode",
+        mzi_scale_mode_name(scaler.config.mode), "init", scaler.scale, "rules", rules, "masters",
         mzi_plan_masters_json(e->model), "segments", segments_json(e->model), "operations",
         operations);
     return MEZZO_OK;
@@ -158,7 +209,8 @@ mezzo_status mzi_plan_report(mzi_experiment *e, bool json, char **out) {
     mezzo_plan_info info, eval;
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &eval));
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_TRAIN, &info));
-    uint64_t eval_bytes = eval.activation_bytes + eval.scratch_bytes;
+    uint64_t eval_bytes = eval.activation_bytes + eval.scratch_bytes +
+                          (uint64_t)mzi_average_count(e->model) * sizeof(float);
     if (json) {
         json_t *root = NULL;
         MZI_TRY(as_json(e, &info, eval_bytes, &root));

@@ -15,7 +15,7 @@ static const struct {
     const char *meaning, *source;
     bool by_compute; /* precision.compute has a say in it */
 } rules[] = {
-    [MZI_RULE_FULL] = {"f32: state, or no lower type is asked for", BY_CLASS, true},
+    [MZI_RULE_FULL] = {"computed in f32: updates, or no lower type is asked for", BY_CLASS, true},
     [MZI_RULE_LOW] = {"the type of precision.compute, summed in f32", BY_CLASS, true},
     [MZI_RULE_FOLLOW] = {"the narrowest type among its data inputs", BY_CLASS, false},
     [MZI_RULE_REDUCE] = {"stored as its data inputs are, summed in f32 or wider", BY_CLASS, false},

@@ -1,10 +1,10 @@
 /* Finds out that the loss has stopped falling, and from which cause.
  *
- *   attempts    |---- half ----|---- half ----|---- half ----|     means m, variances of the mean
- * s^2 older          newer
+ *   attempts    |---- half ----|---- half ----|---- half ----|
+ *                                   older          newer          means m, variances of them s^2
  *
- *   falls       m_older - m_newer > 3 sqrt(s_older^2 + s_newer^2), and > 1e-4 (highest m - lowest
- * m)
+ *   falls       m_older - m_newer > 3 sqrt(s_older^2 + s_newer^2)
+ *               and > 1e-4 (highest m - lowest m)
  *
  * A pure function of what it is told of each attempt; nothing is allocated.  docs/numerics.md,
  * "Plateaus", has the rules in words. */

@@ -21,7 +21,6 @@ const char *mzi_scale_mode_name(mezzo_scale_mode mode) {
     return mode_names[mode];
 }
 
-/* Powers of two within 2^64 have at most 20 digits. */
 void mzi_scale_rule(const mezzo_scaler_config *c, char out[MZI_SAVED_VALUE]) {
     mzi_format(out, MZI_SAVED_VALUE,
                "growth %.9g backoff %.9g interval %d min %.9g max %.9g headroom %d hysteresis %d%s",
@@ -71,8 +70,8 @@ void mzi_saved_write(const mzi_saved *saved, mzi_saved_notes *out) {
     put(out, "mezzo.loss_scale.growth_tracker", "%d", s->growth_tracker);
     put(out, "mezzo.loss_scale.hysteresis_tracker", "%d", s->hysteresis_tracker);
     put(out, "mezzo.loss_scale.measured", "%d", s->measured);
-    put(out, "mezzo.loss_scale.maxima", "%.9g %.9g %.9g %.9g", (double)s->maxima[0],
-        (double)s->maxima[1], (double)s->maxima[2], (double)s->maxima[3]);
+    put(out, "mezzo.loss_scale.maxima", "%.17g %.17g %.17g %.17g", s->maxima[0], s->maxima[1],
+        s->maxima[2], s->maxima[3]);
 }
 
 typedef struct reading {
@@ -127,8 +126,8 @@ static mezzo_status take_real(const reading *r, const char *key, double *out) {
     char *end;
     MZI_TRY(take(r, key, &value));
     double number = strtod(value, &end);
-    if (end == value || *end != '\0' || !isfinite(number) || number < 0.0)
-        return refuse(r, key, value, "a finite number that is not negative");
+    if (end == value || *end != '\0' || !(number >= 0.0)) /* a rule of a peer's may end at Inf */
+        return refuse(r, key, value, "a number that is not negative");
     *out = number;
     return MEZZO_OK;
 }
@@ -145,15 +144,15 @@ static mezzo_status take_mode(const reading *r, mezzo_scale_mode *out) {
     return refuse(r, key, value, "none, static, headroom, pytorch, megatron or deepspeed");
 }
 
-static mezzo_status take_maxima(const reading *r, float out[MEZZO_SCALE_HISTORY]) {
+static mezzo_status take_maxima(const reading *r, double out[MEZZO_SCALE_HISTORY]) {
     static const char key[] = "mezzo.loss_scale.maxima";
     const char *value;
     MZI_TRY(take(r, key, &value));
     const char *at = value;
     for (int k = 0; k < MEZZO_SCALE_HISTORY; k++) {
         char *end;
-        out[k] = strtof(at, &end);
-        if (end == at || !isfinite(out[k]) || out[k] < 0.0f)
+        out[k] = strtod(at, &end);
+        if (end == at || !isfinite(out[k]) || out[k] < 0.0)
             return refuse(r, key, value, "four finite numbers that are not negative");
         at = end;
     }
@@ -170,7 +169,7 @@ static mezzo_status take_scaler(const reading *r, mzi_saved *out) {
     MZI_TRY(take_integer(r, "mezzo.loss_scale.growth_tracker", 0, INT32_MAX, &growth));
     MZI_TRY(
         take_integer(r, "mezzo.loss_scale.hysteresis_tracker", INT32_MIN, INT32_MAX, &hysteresis));
-    MZI_TRY(take_integer(r, "mezzo.loss_scale.measured", 0, INT32_MAX, &measured));
+    MZI_TRY(take_integer(r, "mezzo.loss_scale.measured", 0, MEZZO_SCALE_HISTORY - 1, &measured));
     MZI_TRY(take_maxima(r, s->maxima));
     s->measured = (int32_t)measured;
     s->config.init = (float)init;

@@ -46,6 +46,10 @@ mezzo_status mzi_experiment_segments(mzi_experiment *e, const mezzo_scaler_confi
         !computes_f16(e->config) || mezzo_model_segment_count(e->model) > 0)
         return MEZZO_OK;
     MZI_TRY(mezzo_scaler_init(e->ctx, &scaler, config));
-    MZI_TRY(mzi_experiment_start(e)); /* maxima are those of the weights to start from */
+    /* Maxima are those of the weights to start from. */
+    const char *run = mezzo_config_text(e->config, "train.continue");
+    const char *weights = run[0] ? run : mezzo_config_text(e->config, "train.weights");
+    if (weights[0])
+        MZI_TRY(mzi_experiment_load(e, weights));
     return choose(e, scaler.scale);
 }

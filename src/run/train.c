@@ -235,6 +235,7 @@ static mezzo_status loop(training *t) {
     mezzo_step_result r = {.step = from.step, .attempt = from.attempt};
     if (from.attempt > 0)
         MZI_TRY(note_continue(t, &r));
+    t->progress = (mezzo_progress){.label = t->label, .step = r.step, .steps = t->e.steps};
     while (r.step < t->e.steps && !t->stopped) {
         MZI_TRY(one_step(t, &r));
         note_progress(t, &r);

@@ -130,7 +130,6 @@ static mezzo_status note_plateau(mzi_watch *w, mzi_run_dir *dir, const mezzo_ste
 
 mezzo_status mzi_watch_step(mzi_watch *w, mzi_run_dir *dir, const mezzo_step_result *r) {
     mzi_plateau_finding found;
-    mezzo_stall unused;
     w->lr_max = fmax(w->lr_max, r->lr);
     if (!isnan(r->stalled))
         w->stalled = r->stalled;
@@ -145,7 +144,7 @@ mezzo_status mzi_watch_step(mzi_watch *w, mzi_run_dir *dir, const mezzo_step_res
         .grad_norm = r->grad_norm,
         .underflow = has_underflow ? mzi_metric_get(m, MZI_METRIC_gradient_underflow) : (double)NAN,
         .stalled = w->stalled,
-        .any_trained = mezzo_trainer_stall(w->e->trainer, 0, &unused),
+        .any_trained = mezzo_trainer_trained_count(w->e->trainer) > 0,
         .has_input = w->has_input,
         .input = w->input};
     if (!mzi_plateau_step(&w->plateau, &facts, &found))

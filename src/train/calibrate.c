@@ -73,8 +73,11 @@ mezzo_status mzi_measure_gradients(mezzo_model *twin, const mezzo_binding *input
     int32_t values = graph->value_count;
     bool *is_gradient = mzi_arena_push(&graph->arena, (size_t)values * sizeof *is_gradient);
     mzi_maximum *made = mzi_arena_push(&graph->arena, (size_t)values * sizeof *made);
-    mezzo_status status = made && is_gradient ? mzi_find_gradients(graph, is_gradient)
-                                              : mzi_out_of_memory(twin->ctx, 0, "calibration");
+    if (!made || !is_gradient) {
+        mzi_graph_destroy(graph);
+        return mzi_out_of_memory(twin->ctx, (size_t)values * sizeof *made, "calibration");
+    }
+    mezzo_status status = mzi_find_gradients(graph, is_gradient);
     if (status != MEZZO_OK) {
         mzi_graph_destroy(graph);
         return status;

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/ctx.h"
+#include "num/number.h"
 #include "train/scaler.h"
 
 /* 0: the mode does not read it. */
@@ -25,11 +26,6 @@ static const mezzo_scaler_config defaults[] = {
     [MEZZO_SCALE_HEADROOM] =
         {.init = 0x1p16f, .growth_interval = 16, .min = 0x1p-14f, .max = 0x1p40f, .headroom = 3},
 };
-
-static bool is_power_of_two(float x) {
-    int exponent;
-    return x > 0.0f && isfinite(x) && frexpf(x, &exponent) == 0.5f;
-}
 
 static float real_or(float value, float initial) {
     return value == 0.0f || initial == 0.0f ? initial : value;
@@ -58,11 +54,16 @@ static mezzo_scaler_config fill_in(const mezzo_scaler_config *config, mezzo_scal
 
 static mezzo_status check(mezzo_ctx *ctx, const mezzo_scaler_config *c,
                           const mezzo_scaler_config *initial) {
-    if (initial->init != 0.0f && !is_power_of_two(c->init))
+    if (initial->init != 0.0f && !mzi_is_power_of_two((double)c->init))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "loss scale %g is not a power of two: scaling would round", (double)c->init);
-    if (initial->growth != 0.0f && (!is_power_of_two(c->growth) || c->growth <= 1.0f ||
-                                    !is_power_of_two(c->backoff) || c->backoff >= 1.0f))
+    bool ours = c->mode == MEZZO_SCALE_STATIC || c->mode == MEZZO_SCALE_HEADROOM;
+    if (ours && (c->init < 0x1p-126f || (initial->min != 0.0f && c->min < 0x1p-126f)))
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "loss scale %g, at least %g: below 2^-126 its inverse is beyond FP32",
+                 (double)c->init, (double)c->min);
+    if (initial->growth != 0.0f && (!mzi_is_power_of_two((double)c->growth) || c->growth <= 1.0f ||
+                                    !mzi_is_power_of_two((double)c->backoff) || c->backoff >= 1.0f))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "loss scale growth %g and backoff %g: powers of two above and below 1, or scaling "
                  "would round",
@@ -70,12 +71,12 @@ static mezzo_status check(mezzo_ctx *ctx, const mezzo_scaler_config *c,
     if (initial->growth_interval && c->growth_interval < 1)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "loss scale interval %d: at least 1 step",
                  c->growth_interval);
-    if (initial->min != 0.0f && (!is_power_of_two(c->min) || c->min > c->init))
+    if (initial->min != 0.0f && (!mzi_is_power_of_two((double)c->min) || c->min > c->init))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "loss scale min %g: a power of two, or scaling would round, and at most init, "
                  "which is %g",
                  (double)c->min, (double)c->init);
-    if (initial->max != 0.0f && (!is_power_of_two(c->max) || c->max < c->init))
+    if (initial->max != 0.0f && (!mzi_is_power_of_two((double)c->max) || c->max < c->init))
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
                  "loss scale max %g: a power of two, or scaling would round, and at least init, "
                  "which is %g",

@@ -18,16 +18,16 @@ static inline void mzi_scaler_headroom(mezzo_scaler *s, const mezzo_scale_eviden
     const mezzo_scaler_config *c = &s->config;
     const double largest = 65504.0, infinite = 65520.0, many = 0x1p-10;
     bool measured = e->measured && !e->skipped;
-    float a = 0.0f;
+    double a = 0.0;
     if (!e->overflow && !measured)
         return;
-    s->maxima[s->measured++ % MEZZO_SCALE_HISTORY] =
-        (float)((e->overflow ? infinite : (double)e->max) / s->scale);
+    s->maxima[s->measured] = (e->overflow ? infinite : (double)e->max) / s->scale;
+    s->measured = (s->measured + 1) % MEZZO_SCALE_HISTORY;
     for (int k = 0; k < MEZZO_SCALE_HISTORY; k++)
-        a = fmaxf(a, s->maxima[k]);
+        a = fmax(a, s->maxima[k]);
     double target = (double)c->max;
-    if (a > 0.0f)
-        target = fmin(target, ldexp(1.0, ilogb(largest / (double)a) - c->headroom));
+    if (a > 0.0) /* at most 65520 2^149: the quotient is normal */
+        target = fmin(target, ldexp(1.0, ilogb(largest / a) - c->headroom));
     /* With nothing but zeros left, or a part of the gradients losing digits, it hurries. */
     double step = e->max > 0.0f && (double)e->underflow <= many ? 2.0 : 16.0;
     double raised = e->overflow ? s->scale : s->scale * step;

@@ -41,11 +41,27 @@ static mezzo_status read_norms(mezzo_trainer *t, mezzo_step_result *r) {
     return MEZZO_OK;
 }
 
-static void judge(mezzo_step_result *r) {
+/* Clips to the norm; the 1e-6 is PyTorch's. */
+static double factor_of(const mezzo_trainer *t, double grad_norm, int32_t exponent) {
+    double clip =
+        t->config.clip > 0.0f ? fmin(1.0, (double)t->config.clip / (grad_norm + 1e-6)) : 1;
+    return ldexp(clip * t->grad_factor, -exponent);
+}
+
+/* The update multiplies gradients by this, in FP32: it must neither overflow nor lose digits. */
+static bool factors_are_normal(const mezzo_trainer *t, double grad_norm) {
+    bool normal = true;
+    for (int32_t k = 0; k < t->update.scalars_count; k++)
+        normal &= isnormal((float)factor_of(t, grad_norm, t->update.exponents[k])) != 0;
+    return normal;
+}
+
+static void judge(const mezzo_trainer *t, mezzo_step_result *r) {
     if (!isfinite(r->loss)) {
         r->reason = MEZZO_SKIP_FORWARD;
         r->where = NULL; /* no gradient is to blame: they all come from the loss */
-    } else if (r->reason == MEZZO_SKIP_NONE && !(r->grad_norm < 0x1p60)) {
+    } else if (r->reason == MEZZO_SKIP_NONE &&
+               (!(r->grad_norm < 0x1p60) || !factors_are_normal(t, r->grad_norm))) {
         r->reason = MEZZO_SKIP_NORM;
     }
     r->skipped = r->reason != MEZZO_SKIP_NONE;
@@ -117,12 +133,36 @@ static mezzo_status run_window(mezzo_trainer *t, const mezzo_binding *inputs, in
         first = false;
     }
     bool one = t->config.accumulate == 1; /* its gradients are means already */
+    t->rows = row_sum;
     row_sum = one || row_sum < 1.0 ? 1.0 : row_sum;
     r->loss = isnan(loss_sum) ? (double)NAN : loss_sum / row_sum; /* of one sign, in any build */
     t->grad_factor = 1.0 / ((double)r->loss_scale * row_sum);
     MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_CHECK, MZI_PHASE_CHECK, false));
     MZI_TRY(read_norms(t, r));
-    judge(r);
+    judge(t, r);
+    return MEZZO_OK;
+}
+
+/* Two findings are not what they seem.  An Inf that forward reads or makes may be meant, and do no
+ * harm.  And an operation that keeps gradients to itself makes NaN of an overflow that nothing else
+ * shows: Inf - Inf behind a fused loss.  What is gone at a scale where nothing overflows was an
+ * overflow of gradients. */
+static mezzo_status look_closer(mezzo_trainer *t, const mezzo_binding *inputs, int count, int32_t k,
+                                mzi_fault *fault) {
+    const double scale = t->state.scaler.scale;
+    mzi_fault first, at_least;
+    MZI_TRY(mzi_meters_fault(t, true, &first));
+    if (!first.reason) {
+        *fault = first;
+        return MEZZO_OK;
+    }
+    t->state.scaler.scale = 0x1p-14;
+    mezzo_status status = mzi_trainer_run(t, inputs, count, k, true, true);
+    t->state.scaler.scale = scale;
+    MZI_TRY(status);
+    MZI_TRY(mzi_meters_fault(t, true, &at_least));
+    if (!at_least.reason)
+        *fault = (mzi_fault){MEZZO_SKIP_GRADIENT, first.where, false};
     return MEZZO_OK;
 }
 
@@ -134,7 +174,9 @@ static mezzo_status find_faults(mezzo_trainer *t, const mezzo_binding *inputs, i
     for (int32_t k = 0; k < t->config.accumulate; k++) {
         mzi_fault *fault = &t->faults[k];
         MZI_TRY(mzi_trainer_run(t, inputs, count, k, true, true));
-        MZI_TRY(mzi_meters_fault(t, fault));
+        MZI_TRY(mzi_meters_fault(t, false, fault));
+        if (fault->reason == MEZZO_SKIP_NAN || fault->may_be_meant)
+            MZI_TRY(look_closer(t, inputs, count, k, fault));
         r->dropped += fault->reason != MEZZO_SKIP_NONE;
         bool overflows = fault->reason == MEZZO_SKIP_GRADIENT && told != MEZZO_SKIP_GRADIENT;
         if (!fault->reason || (told && !overflows))
@@ -153,6 +195,10 @@ static mezzo_status diagnose(mezzo_trainer *t, const mezzo_binding *inputs, int 
     mezzo_step_result again = *r;
     if (r->reason == MEZZO_SKIP_NORM)
         return MEZZO_OK;
+    if (isinf(r->loss_scale)) { /* the seed of backward: its overflow is the scale's */
+        r->reason = MEZZO_SKIP_GRADIENT;
+        return MEZZO_OK;
+    }
     MZI_TRY(find_faults(t, inputs, count, r));
     bool some_are_good = r->dropped > 0 && r->dropped < t->config.accumulate;
     if (t->config.no_salvage || !some_are_good || r->reason == MEZZO_SKIP_GRADIENT) {
@@ -160,7 +206,11 @@ static mezzo_status diagnose(mezzo_trainer *t, const mezzo_binding *inputs, int 
         return MEZZO_OK;
     }
     MZI_TRY(run_window(t, inputs, count, &again));
-    if (again.skipped) {
+    if (again.skipped || t->rows == 0.0) {
+        if (again.skipped && again.reason == MEZZO_SKIP_GRADIENT) {
+            r->reason = again.reason; /* what is good by itself overflows together */
+            r->where = again.where;
+        }
         r->dropped = 0;
         return MEZZO_OK;
     }
@@ -172,9 +222,7 @@ static mezzo_status diagnose(mezzo_trainer *t, const mezzo_binding *inputs, int 
 
 static mezzo_status write_update(mezzo_trainer *t, mezzo_step_result *r) {
     const mezzo_optimizer_config *o = &t->config.optimizer;
-    double number = (double)(t->state.step + 1 - t->state.moments_from), clip = 1.0;
-    if (t->config.clip > 0.0f) /* the 1e-6 is PyTorch's */
-        clip = fmin(1.0, (double)t->config.clip / (r->grad_norm + 1e-6));
+    double number = (double)(t->state.step + 1 - t->state.moments_from);
     float scalars[MZI_OPTIM_SCALARS] = {
         (float)r->lr,
         0.0f,
@@ -185,18 +233,19 @@ static mezzo_status write_update(mezzo_trainer *t, mezzo_step_result *r) {
     uint64_t seed = t->model->seed;
     const uint32_t key[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)(t->state.step + 1)};
     for (int32_t k = 0; k < t->update.scalars_count; k++) {
-        scalars[1] = (float)ldexp(clip * t->grad_factor, -t->update.exponents[k]);
+        scalars[1] = (float)factor_of(t, r->grad_norm, t->update.exponents[k]);
         MZI_TRY(give(t, t->update.scalars[k], scalars, sizeof scalars));
     }
     MZI_TRY(give(t, t->update.key, key, sizeof key));
-    MZI_TRY(mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE,
-                          r->measured));
+    bool measures = mzi_meters_due_for_record(t);
+    MZI_TRY(
+        mzi_model_run(t->model, MEZZO_ENTRY_TRAIN, MZI_PHASE_UPDATE, MZI_PHASE_UPDATE, measures));
     t->model->version++;
     t->state.step++;
     t->state.averaged += t->config.ema > 0.0f;
     /* A rate of 0 is meant to leave the weights as they are. */
-    return r->measured && r->lr > 0.0 ? mzi_stall_read(t->model, &t->update.stall, &r->stalled)
-                                      : MEZZO_OK;
+    return measures && r->lr > 0.0 ? mzi_stall_read(t->model, &t->update.stall, &r->stalled)
+                                   : MEZZO_OK;
 }
 
 static mezzo_status fail_at_min(const mezzo_trainer *t, const mezzo_step_result *r) {
@@ -233,7 +282,7 @@ static void set_metrics(const mezzo_trainer *t, const mezzo_step_result *r,
 mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, int count,
                                 mezzo_step_result *result) {
     mzi_error_clear(t->model->ctx);
-    mezzo_step_result r = {.measured = mzi_meters_due(t),
+    mezzo_step_result r = {.measured = mzi_meters_due_for_scale(t) || mzi_meters_due_for_record(t),
                            .loss_scale = (float)t->state.scaler.scale,
                            .stalled = (double)NAN,
                            .lr = mezzo_schedule_lr(&t->config.schedule,
@@ -248,7 +297,9 @@ mezzo_status mezzo_trainer_step(mezzo_trainer *t, const mezzo_binding *inputs, i
         mzi_meters_evidence(t, &evidence);
     if (!r.skipped)
         MZI_TRY(write_update(t, &r));
-    if (!mzi_scaler_step(&t->state.scaler, &evidence))
+    mezzo_scale_evidence own = evidence;
+    own.measured &= mzi_meters_due_for_scale(t);
+    if (!mzi_scaler_step(&t->state.scaler, &own))
         return fail_at_min(t, &r);
     t->state.attempt++;
     if (r.skipped)

@@ -113,6 +113,14 @@ static mezzo_status plan(mezzo_trainer *t) {
     return give_memory(t);
 }
 
+/* Before masters take their form: a refusal must leave them as they were. */
+static mezzo_status check_optimizer(mezzo_ctx *ctx, const mzi_optim_def *optim,
+                                    const mezzo_optimizer_config *config) {
+    mezzo_attrs unused = {0};
+    MZI_TRY(optim->attrs(ctx, config, &unused));
+    return optim->otherwise ? optim->otherwise->attrs(ctx, config, &unused) : MEZZO_OK;
+}
+
 static mezzo_status create(mezzo_trainer *t) {
     mezzo_ctx *ctx = t->model->ctx;
     mezzo_scaler_config scaler = t->config.scaler;
@@ -123,6 +131,7 @@ static mezzo_status create(mezzo_trainer *t) {
     if (!t->optim)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw, lion, muon or sgd",
                  t->config.optimizer.kind ? t->config.optimizer.kind : "(null)");
+    MZI_TRY(check_optimizer(ctx, t->optim, &t->config.optimizer));
     if (scaler.mode == MEZZO_SCALE_AUTO)
         scaler.mode = computes_f16(&t->model->precision) ? MEZZO_SCALE_HEADROOM : MEZZO_SCALE_NONE;
     MZI_TRY(mezzo_scaler_init(ctx, &t->state.scaler, &scaler));
@@ -179,6 +188,10 @@ bool mezzo_trainer_stall(const mezzo_trainer *t, int index, mezzo_stall *out) {
         return false;
     *out = t->update.stall.of[index];
     return true;
+}
+
+int mezzo_trainer_trained_count(const mezzo_trainer *t) {
+    return t->update.trained;
 }
 
 mezzo_trainer_state mezzo_trainer_get_state(const mezzo_trainer *t) {

@@ -9,6 +9,7 @@
 typedef struct mzi_fault {
     mezzo_skip_reason reason; /* NONE: there is none */
     const char *where;
+    bool may_be_meant; /* an Inf of data or forward, and the loss is finite: a mask, perhaps */
 } mzi_fault;
 
 struct mezzo_trainer {
@@ -22,6 +23,7 @@ struct mezzo_trainer {
     mzi_stats *meters; /* by meter: of the last step that was measured */
     size_t meters_bytes;
     mzi_fault *faults;                   /* by micro-batch, of a step that failed */
+    double rows;                         /* that count in the loss of this step */
     double grad_factor;                  /* of this step: unscaling, without clipping */
     mezzo_skip ledger[MEZZO_LEDGER_MAX]; /* skip k in slot k mod MEZZO_LEDGER_MAX */
     int64_t ledger_from;                 /* skips before this one happened elsewhere */
@@ -42,12 +44,16 @@ mezzo_status mzi_trainer_run(mezzo_trainer *t, const mezzo_binding *inputs, int 
 /* meter.c: what a run with meters saw. */
 /* Add the figures in `value` to `stats`; `of` is the tensor that they are of. */
 mezzo_status mzi_meter_read(mezzo_trainer *t, int32_t value, int32_t of, mzi_stats *stats);
-bool mzi_meters_due(const mezzo_trainer *t);
+/* Every `meter_every` commits. */
+bool mzi_meters_due_for_record(const mezzo_trainer *t);
+/* The loss scale's own measurements: others must not move it. */
+bool mzi_meters_due_for_scale(const mezzo_trainer *t);
 void mzi_meters_clear(mezzo_trainer *t);
 mezzo_status mzi_meters_add(mezzo_trainer *t);
-/* Of the 16-bit tensors of backward together. */
+/* Of the FP16 tensors of backward together; where there are none, of those in BF16. */
 void mzi_meters_evidence(const mezzo_trainer *t, mezzo_scale_evidence *out);
-/* The first meter that saw something not finite. */
-mezzo_status mzi_meters_fault(mezzo_trainer *t, mzi_fault *out);
+/* The first meter that saw something not finite; of gradients and next statistics only if `written`
+ * is set: what an update would write. */
+mezzo_status mzi_meters_fault(mezzo_trainer *t, bool written, mzi_fault *out);
 
 #endif

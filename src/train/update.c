@@ -12,7 +12,8 @@ mezzo_status mzi_update_write(mezzo_graph *graph, const mezzo_op_def *op, const 
     MZI_TRY(graph->status);
     MZI_TRY(mzi_grow(graph->ctx, (void **)&graph->nodes, &graph->node_capacity,
                      graph->node_count + 1, sizeof *graph->nodes));
-    mzi_node node = mzi_write_node(graph, op, MZI_PHASE_UPDATE, name, "state is FP32", in, count);
+    mzi_node node = mzi_write_node(graph, op, MZI_PHASE_UPDATE, name,
+                                   "updates are computed in FP32", in, count);
     if (!node.name)
         return mzi_out_of_memory(graph->ctx, 0, "the names of a graph");
     if (attrs)
@@ -149,11 +150,12 @@ mezzo_status mzi_update_append(mezzo_graph *graph, const mzi_optim_def *optim,
     out->exponents = mzi_arena_push(&graph->arena, bytes);
     if (!out->scalars || !out->exponents)
         return mzi_out_of_memory(graph->ctx, bytes, "the scalars of an update");
-    out->scalars_count = 0;
+    out->scalars_count = out->trained = 0;
     for (int32_t g = 0; g < graph->grad_count; g++) {
         const mzi_grad *grad = &graph->grads[g];
         MZI_TRY(scalars_of(graph, grad->exponent, out, &t.scalars));
         MZI_TRY(add_optimizer(&t, optim, grad));
+        out->trained += graph->nodes[graph->node_count - 1].attrs.f[MZI_OPTIM_LR_SCALE] != 0.0;
         MZI_TRY(mzi_stall_watch(graph, grad, &out->stall));
         if (out->average_decay > 0.0)
             MZI_TRY(mzi_average_append(graph, grad->param, t.scalars, out->average_decay,

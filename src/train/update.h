@@ -17,6 +17,7 @@ typedef struct mzi_update {
     /* Figures (graph/stats.h): first of each gradient, then of the next value of each statistic. */
     int32_t *norms;
     int32_t norm_count;
+    int32_t trained; /* parameters whose rate scale is not 0 */
     mzi_stall_meter stall;
     mzi_window window; /* zeroed with one micro-batch a step */
 } mzi_update;

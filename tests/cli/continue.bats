@@ -119,3 +119,11 @@ refused() {
     run -3 "$MEZZO" train tiny.yaml --run-dir new --set train.ema=1
     [[ "$output" == *"train.ema"*"0 to 0.9999999"* ]]
 }
+
+@test "--continue: segments are measured with the weights of the run" {
+    prepare
+    run -0 "$MEZZO" train tiny.yaml --run-dir first -q --steps 4 --precision f16
+    run -0 --separate-stderr "$MEZZO" train tiny.yaml --continue first --run-dir second --steps 6 \
+        --precision f16 --set precision.loss_scale.segments=auto
+    [[ "$stderr" == *"continues 'first' behind step 4 of 6"* ]]
+}

@@ -140,7 +140,9 @@ END
         --set optimizer.state=bf16 --json
     python3 - "$output" <<'END'
 import json, sys
-masters = json.loads(sys.argv[1])["masters"]
+plan = json.loads(sys.argv[1])
+masters = plan["masters"]
+assert plan["loss_scale"] == {"mode": "none", "init": 1.0}, plan["loss_scale"]
 forms = {(m["kind"], m["form"]) for m in masters}
 assert forms == {("masters", "bf16"), ("masters", "f32"), ("moments", "bf16")}, masters
 END
@@ -162,11 +164,13 @@ END
     f16=(--set 'data={kind: random, vocab: 64, batch: 4}' --precision f16 --set
         'model={kind: gpt2, layers: 1, heads: 2, channels: [32], context: 16}')
     run -0 --separate-stderr "$MEZZO" plan "${f16[@]}" --set precision.loss_scale.segments=auto
-    [[ "$output" == *"gradient segments  0, one scale for all"* ]]
+    [[ "$output" == *"loss scale  headroom, 2^16 at first"*"segments    0, one scale for all"* ]]
     pinned='precision.loss_scale.pinned_segments=[{from: ln_f/dx, exponent: 6}]'
     run -0 --separate-stderr "$MEZZO" plan "${f16[@]}" --set "$pinned"
-    [[ "$output" == *"gradient segments  1"*"from ln_f/dx"*"x 2^6"* ]]
+    [[ "$output" == *"segments    1"*"from ln_f/dx"*"x 2^6"* ]]
     [[ "$output" == *"segment  segment from "*"held 2^6 times larger"* ]]
-    run -1 --separate-stderr "$MEZZO" plan "${f16[@]}" --set "${pinned/ln_f/nothing}"
-    [[ "$stderr" == *"nothing/dx"*"no backward operation of that name"* ]]
+    run -3 --separate-stderr "$MEZZO" plan "${f16[@]}" --set precision.loss_scale.max=1024
+    [[ "$stderr" == *"precision.loss_scale: "*"max 1024"*"at least init, which is 65536"* ]]
+    run -3 --separate-stderr "$MEZZO" plan "${f16[@]}" --set "${pinned/ln_f/nothing}"
+    [[ "$stderr" == *"nothing/dx"*"no backward operation of that name"*"pinned_segments"* ]]
 }

@@ -188,7 +188,7 @@ static inline void twin_step(twin *t, const float *g, const twin_update *s,
         step = twin_lion;
     else
         fail_msg("no formula of %s", o->kind);
-    for (int64_t i = 0; i < t->count; i++)
+    for (int64_t i = 0; step && i < t->count; i++)
         step(t, i, (double)g[i], &other, o);
 }
 

@@ -102,7 +102,7 @@ static inline void wide_fill(wide_batch *batch, int64_t number) {
         batch->labels[s] = s % WIDE_CLASSES;
         for (int i = 0; i < WIDE_IN; i++)
             batch->x[s * WIDE_IN + i] =
-                0.5f * net_random((uint64_t)number, (uint64_t)(s * WIDE_IN + i)) +
+                0.5f * net_random((uint64_t)number, (uint64_t)s * WIDE_IN + (uint64_t)i) +
                 (i / 3 == batch->labels[s] ? 1.0f : 0.0f);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "mezzo/op.h"
 #include "train/bench.h"
+#include "train/small_gpt.h"
 
 enum {
     PARTS = 8,
@@ -75,6 +76,143 @@ static void test_a_peer_does_not_ask_why(void **state) {
     assert_int_equal(r.reason, MEZZO_SKIP_DATA);
     assert_true(scaler_of(b).scale == 0x1p15);
     bench_end(b);
+}
+
+/* The fused head keeps its logits' gradients to itself.  They overflow first, and their product
+ * with weights of both signs is NaN, not Inf: an overflow all the same, which the scale gets out
+ * of. */
+static void test_an_overflow_inside(void **state) {
+    (void)state;
+    static gpt_batch batch;
+    gpt n = {.batch = GPT_SAMPLES};
+    mezzo_ctx *ctx = net_ctx(2);
+    const mezzo_model_config model_config = {
+        .build = gpt_build, .user = &n, .precision.compute = MEZZO_F16, .seed = 3};
+    mezzo_trainer_config config = net_trainer_config();
+    config.scaler = (mezzo_scaler_config){MEZZO_SCALE_HEADROOM, .init = 0x1p40f};
+    mezzo_model *model;
+    mezzo_trainer *trainer;
+    NET_OK(ctx, mezzo_model_create(&model, ctx, &model_config, MEZZO_ENTRY_TRAIN));
+    NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
+    gpt_fill(&batch, 0, 0);
+    mezzo_step_result r = gpt_step(ctx, trainer, &batch);
+    assert_true(r.skipped);
+    assert_int_equal(r.reason, MEZZO_SKIP_GRADIENT);
+    assert_string_equal(r.where, "head/dx");
+    assert_true(mezzo_trainer_get_state(trainer).scaler.scale == 0x1p36);
+    for (int s = 0; s < 10 && r.skipped; s++)
+        r = gpt_step(ctx, trainer, &batch);
+    assert_false(r.skipped);
+    mezzo_trainer_destroy(trainer);
+    mezzo_model_destroy(model);
+    mezzo_ctx_destroy(ctx);
+}
+
+/* An Inf that is meant: a mask that is added to the logits. */
+static mezzo_status masked_build(mezzo_graph *graph, void *user) {
+    (void)user;
+    mezzo_value x =
+        mezzo_input(graph, "x", MEZZO_F32, mezzo_shape4(NET_BATCH, NET_SIDE, NET_SIDE, 1));
+    mezzo_value labels = mezzo_input(graph, "labels", MEZZO_I32, mezzo_shape1(NET_BATCH));
+    mezzo_value mask = mezzo_input(graph, "mask", MEZZO_F32, mezzo_shape2(NET_BATCH, 5));
+    x = mezzo_relu(graph, mezzo_linear(graph, "fc", mezzo_flatten(graph, x), 16, true));
+    x = mezzo_add(graph, mezzo_linear(graph, "head", x, 5, true), mask);
+    mezzo_loss(graph, mezzo_softmax_cross_entropy(graph, x, labels, NULL, NULL));
+    return MEZZO_OK;
+}
+
+/* It is no fault of the data: what overflows are the gradients, and the scale gets out of that. */
+static void test_a_mask_of_infinity(void **state) {
+    (void)state;
+    static net_batch batch;
+    float mask[NET_BATCH * 5] = {0.0f};
+    mezzo_ctx *ctx = net_ctx(1);
+    mezzo_model *model;
+    mezzo_trainer *trainer;
+    mezzo_trainer_config config = net_trainer_config();
+    config.scaler = (mezzo_scaler_config){MEZZO_SCALE_HEADROOM, .init = 0x1p30f};
+    const mezzo_model_config about = {.build = masked_build, .precision.compute = MEZZO_F16};
+    NET_OK(ctx, mezzo_model_create(&model, ctx, &about, MEZZO_ENTRY_TRAIN));
+    NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
+    for (int b = 0; b < NET_BATCH; b++)
+        mask[5 * b + 4] = -INFINITY; /* a class that there is not */
+    net_fill(&batch, 0);
+    const mezzo_binding inputs[] = {{"x", batch.x, sizeof batch.x},
+                                    {"labels", batch.labels, sizeof batch.labels},
+                                    {"mask", mask, sizeof mask}};
+    mezzo_step_result r;
+    NET_OK(ctx, mezzo_trainer_step(trainer, inputs, 3, &r));
+    assert_true(r.skipped);
+    assert_int_equal(r.reason, MEZZO_SKIP_GRADIENT);
+    for (int s = 0; s < 10 && r.skipped; s++)
+        NET_OK(ctx, mezzo_trainer_step(trainer, inputs, 3, &r));
+    assert_false(r.skipped);
+    batch.x[9] = NAN;
+    NET_OK(ctx, mezzo_trainer_step(trainer, inputs, 3, &r));
+    assert_int_equal(r.reason, MEZZO_SKIP_DATA);
+    assert_string_equal(r.where, "x");
+    mezzo_trainer_destroy(trainer);
+    mezzo_model_destroy(model);
+    mezzo_ctx_destroy(ctx);
+}
+
+/* No scale, however small, makes a commit write what is not finite. */
+static void test_the_factor_is_finite(void **state) {
+    (void)state;
+    static net_batch batch;
+    char before[65], after[65];
+    mezzo_trainer_config config = net_trainer_config();
+    config.scaler.mode = MEZZO_SCALE_PYTORCH;
+    bench *b = bench_make(MEZZO_F32, (net){0}, &config);
+    net_fill(&batch, 0);
+    batch.x[0] = NAN;
+    for (int s = 0; s < 150; s++)
+        net_step(b->ctx, b->trainer, &batch);
+    assert_true(scaler_of(b).scale == 0x1p-134);
+    NET_OK(b->ctx, mezzo_trainer_state_hash(b->trainer, before));
+    net_fill(&batch, 0);
+    mezzo_step_result r = net_step(b->ctx, b->trainer, &batch);
+    NET_OK(b->ctx, mezzo_trainer_state_hash(b->trainer, after));
+    assert_int_equal(r.reason, MEZZO_SKIP_NORM);
+    assert_string_equal(before, after);
+    bench_end(b);
+}
+
+/* An activation that backward makes again is no gradient. */
+static void test_recomputation_moves_no_scale(void **state) {
+    (void)state;
+    static net_batch batch;
+    static const char *const all[] = {"*"};
+    char hash[2][65];
+    double scale[2];
+    for (int k = 0; k < 2; k++) {
+        mezzo_ctx *ctx = net_ctx(2);
+        net n = {0};
+        mezzo_model *model;
+        mezzo_trainer *trainer;
+        mezzo_trainer_config config = net_trainer_config();
+        const mezzo_model_config about = {.build = net_build,
+                                          .user = &n,
+                                          .precision.compute = MEZZO_F16,
+                                          .seed = 3,
+                                          .recompute = all,
+                                          .recompute_count = k};
+        NET_OK(ctx, mezzo_model_create(&model, ctx, &about, MEZZO_ENTRY_TRAIN));
+        NET_OK(ctx, mezzo_trainer_create(&trainer, model, &config));
+        for (int s = 0; s < 40; s++) {
+            net_fill(&batch, s);
+            for (int i = 0; i < NET_BATCH * NET_PIXELS; i++)
+                batch.x[i] *= 0x1p11f; /* activations that are far above all gradients */
+            net_step(ctx, trainer, &batch);
+        }
+        NET_OK(ctx, mezzo_trainer_state_hash(trainer, hash[k]));
+        scale[k] = mezzo_trainer_get_state(trainer).scaler.scale;
+        mezzo_trainer_destroy(trainer);
+        mezzo_model_destroy(model);
+        mezzo_ctx_destroy(ctx);
+    }
+    assert_true(scale[0] == scale[1]);
+    assert_string_equal(hash[0], hash[1]);
 }
 
 static void square_of_minus(const mezzo_op_operands *o, int64_t begin, int64_t end) {
@@ -345,30 +483,42 @@ static void test_meters(void **state) {
     bench_end(b);
 }
 
-/* Meters change no bit of a run. */
-static void test_meters_only_look(void **state) {
-    (void)state;
+static void compare_with_meters(mezzo_dtype compute) {
     static net_batch batch;
     char hash[2][65];
+    double scale[2];
     for (int every = 0; every < 2; every++) {
         mezzo_trainer_config config = net_trainer_config();
         config.meter_every = every;
-        bench *b = bench_make(MEZZO_BF16, (net){.dropout = 0.2f}, &config);
+        bench *b = bench_make(compute, (net){.dropout = 0.2f}, &config);
         for (int s = 0; s < 6; s++) {
             net_fill(&batch, s);
             net_step(b->ctx, b->trainer, &batch);
         }
         NET_OK(b->ctx, mezzo_trainer_state_hash(b->trainer, hash[every]));
+        scale[every] = scaler_of(b).scale;
         bench_end(b);
     }
     assert_string_equal(hash[0], hash[1]);
+    assert_true(scale[0] == scale[1]);
+}
+
+/* Meters change no bit of a run; nor the loss scale, which takes its own measurements only. */
+static void test_meters_only_look(void **state) {
+    (void)state;
+    compare_with_meters(MEZZO_BF16);
+    compare_with_meters(MEZZO_F16);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_three_causes),
         cmocka_unit_test(test_a_peer_does_not_ask_why),
+        cmocka_unit_test(test_an_overflow_inside),
         cmocka_unit_test(test_a_nan_of_backward),
+        cmocka_unit_test(test_a_mask_of_infinity),
+        cmocka_unit_test(test_the_factor_is_finite),
+        cmocka_unit_test(test_recomputation_moves_no_scale),
         cmocka_unit_test(test_salvage),
         cmocka_unit_test(test_what_is_not_salvaged),
         cmocka_unit_test(test_overflow_beside_bad_data),

@@ -144,12 +144,16 @@ static void test_bad_states(void **state) {
         {"power of two", {.scaler = {.scale = 3}}},
         {"power of two", {.scaler = {.scale = 0}}},
         {"power of two", {.scaler = {.scale = -1}}},
-        {"power of two", {.scaler = {.scale = (double)INFINITY}}},
+        {"power of two", {.scaler = {.scale = -(double)INFINITY}}},
         {"power of two", {.scaler = {.scale = (double)NAN}}},
         {"smallest", {.scaler = {.scale = 0.5}}},
         {"negative", {.scaler = {.scale = 1, .growth_tracker = -1}}},
         {"waits for", {.scaler = {.scale = 1, .growth_tracker = 7}}},
         {"hysteresis", {.scaler = {.scale = 1, .hysteresis_tracker = 4}}},
+        {"no place", {.scaler = {.scale = 1, .measured = MEZZO_SCALE_HISTORY}}},
+        {"no place", {.scaler = {.scale = 1, .measured = -1}}},
+        {"maximum", {.scaler = {.scale = 1, .maxima[3] = -1.0}}},
+        {"maximum", {.scaler = {.scale = 1, .maxima[0] = (double)INFINITY}}},
     };
     net n = {0};
     char before[65], after[65];
@@ -267,6 +271,7 @@ static char *metrics_of(const char *dir, int line) {
     size_t bytes, used = 0;
     char *data = read_all(dir, "metrics.jsonl", &bytes), *out = calloc(1, bytes + 1);
     assert_non_null(out);
+    assert_non_null(data);
     int number = 0;
     for (char *at = strtok(data, "\n"); at; at = strtok(NULL, "\n")) {
         for (size_t k = 0; number >= line && k < sizeof names / sizeof names[0]; k++) {
@@ -275,8 +280,8 @@ static char *metrics_of(const char *dir, int line) {
             const char *found = strstr(at, key);
             if (!found)
                 fail_msg("no %s in %s", key, at);
-            used += (size_t)snprintf(out + used, bytes - used, "%.*s ", (int)strcspn(found, ",}"),
-                                     found);
+            int length = found ? (int)strcspn(found, ",}") : 0;
+            used += (size_t)snprintf(out + used, bytes - used, "%.*s ", length, found);
         }
         number++;
     }
@@ -382,7 +387,7 @@ static void expect_said(const char *words) {
 static void test_other_settings(void **state) {
     (void)state;
     mezzo_summary summary;
-    mezzo_trainer_state then, now;
+    mezzo_trainer_state then = {0}, now = {0};
     char hash[65], same[65];
     NET_OK(ctx, train(runs[0], NULL, 0, &summary));
     NET_OK(ctx, take_over(NULL, same, &then));
@@ -554,7 +559,8 @@ static void test_refusals(void **state) {
         {{.key = "mezzo.samples", .text = "4x"}, "mezzo.samples is \"4x\"", "an integer from 0"},
         {{.key = "mezzo.seed"}, "mezzo.seed is missing", "changed"},
         {{.key = "mezzo.loss_scale", .text = "3"}, "not a finite power of two", "changed"},
-        {{.key = "mezzo.loss_scale", .text = "inf"}, "mezzo.loss_scale is \"inf\"", "finite"},
+        {{.key = "mezzo.loss_scale", .text = "inf"}, "not a finite power of two", "changed"},
+        {{.key = "mezzo.loss_scale", .text = "-1"}, "mezzo.loss_scale is \"-1\"", "not negative"},
         {{.key = "mezzo.loss_scale.mode", .text = "mine"},
          "mezzo.loss_scale.mode is \"mine\"",
          "pytorch"},

@@ -449,6 +449,9 @@ static void test_check(void **state) {
         {"precision: {loss_scale: {mode: megatron, min: 3}}",
          "a.yaml:1: precision.loss_scale.min: 3 is no power of two, so scaling would round; the "
          "nearest below is 2"},
+        {"precision: {loss_scale: {max: 3e9}}",
+         "a.yaml:1: precision.loss_scale.max: 3e+09 is no power of two, so scaling would round; "
+         "the nearest below is 2.14748e+09"},
         {"train: {epochs: 0}", "a.yaml:1: train.epochs: 0, and train.steps is 0 too: nothing to "
                                "train"},
         {"schedule: {kind: cosine, lr_min: 1}", "a.yaml:1: schedule.lr_min: 1, above "

@@ -297,6 +297,10 @@ static const setting settings[] = {
     {"C006", true, {"precision.loss_scale.mode=pytorch"}},
     {"C006", false, {"precision.loss_scale.mode=auto"}},
     {"C006", false, {"precision.compute=f16", "precision.loss_scale.mode=pytorch"}},
+    {"C007", true, {"precision.compute=f16", "precision.master=split"}},
+    {"C007", true, {"precision.compute=f32", "precision.master=bf16"}},
+    {"C007", false, {"precision.compute=bf16", "precision.master=split"}},
+    {"C007", false, {"precision.compute=f16"}},
 };
 
 static mezzo_config *configure(const char *const *assignments, int count) {

@@ -397,6 +397,8 @@ static void test_ranges(void **state) {
                {{MEZZO_SCALE_HEADROOM, .max = 3.0f}, "max 3: a power of two"},
                {{MEZZO_SCALE_HEADROOM, .max = 32.0f}, "at least init, which is 65536"},
                {{MEZZO_SCALE_HEADROOM, .min = 131072.0f}, "at most init"},
+               {{MEZZO_SCALE_STATIC, .init = 0x1p-127f}, "beyond FP32"},
+               {{MEZZO_SCALE_HEADROOM, .min = 0x1p-127f}, "beyond FP32"},
                {{MEZZO_SCALE_HEADROOM, .headroom = 25}, "headroom 25: 1 to 24"},
                {{MEZZO_SCALE_HEADROOM, .headroom = -1}, "headroom -1"},
                {{MEZZO_SCALE_HEADROOM, .growth_interval = -1}, "interval -1"},

@@ -12,6 +12,7 @@ typedef struct meter_pass {
     mzi_plan *plan;
     mezzo_graph *graph;
     mzi_rewrite list;
+    bool *scaled; /* by value: it depends on the loss scale */
 } meter_pass;
 
 static mezzo_status meter(meter_pass *pass, int32_t of, const char *name, mzi_phase phase) {
@@ -34,7 +35,7 @@ static mezzo_status meter(meter_pass *pass, int32_t of, const char *name, mzi_ph
                      .compute = in.dtype,
                      .rule = MZI_RULE_REDUCE,
                      .is_meter = true};
-    plan->meters[plan->meter_count++] = (mzi_meter){of, stats, phase, name};
+    plan->meters[plan->meter_count++] = (mzi_meter){of, stats, phase, pass->scaled[of], name};
     return mzi_rewrite_append(&pass->list, &node);
 }
 
@@ -51,6 +52,14 @@ static mezzo_status meter_inputs(meter_pass *pass) {
     return MEZZO_OK;
 }
 
+static void follow_scale(meter_pass *pass, const mzi_node *node) {
+    bool scaled = false;
+    for (int k = 0; k < node->in_count; k++)
+        scaled |= pass->scaled[node->in[k]];
+    for (int k = 0; k < node->out_count; k++)
+        pass->scaled[node->out[k]] = scaled;
+}
+
 static mezzo_status run(meter_pass *pass) {
     mezzo_graph *graph = pass->graph;
     int32_t n = 0, places = 0;
@@ -58,14 +67,18 @@ static mezzo_status run(meter_pass *pass) {
         places += graph->nodes[m].out_count;
     places += graph->value_count;
     pass->plan->meters = mzi_arena_push(&graph->arena, (size_t)places * sizeof(mzi_meter));
-    if (!pass->plan->meters)
+    pass->scaled = mzi_arena_push(&graph->arena, (size_t)graph->value_count);
+    if (!pass->plan->meters || !pass->scaled)
         return mzi_out_of_memory(graph->ctx, (size_t)places * sizeof(mzi_meter), "meters");
+    pass->scaled[graph->loss_scale] = true;
+    pass->scaled[0] = false; /* no value */
     for (; n < graph->node_count && graph->nodes[n].phase == MZI_PHASE_PREPARE; n++)
         MZI_TRY(mzi_rewrite_append(&pass->list, &graph->nodes[n]));
     MZI_TRY(meter_inputs(pass));
     for (; n < graph->node_count; n++) {
         const mzi_node node = graph->nodes[n];
         MZI_TRY(mzi_rewrite_append(&pass->list, &node));
+        follow_scale(pass, &node);
         if (node.phase > MZI_PHASE_BACKWARD || node.op->view)
             continue;
         for (int k = 0; k < node.out_count; k++)

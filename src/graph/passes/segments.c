@@ -140,9 +140,9 @@ static mezzo_status run(segments_pass *pass) {
         MZI_TRY(mzi_rewrite_append(&pass->list, &node));
     }
     if (next < end)
-        MZI_FAIL(graph->ctx, MEZZO_INVALID_ARGUMENT,
+        MZI_FAIL(graph->ctx, MEZZO_CONFIG,
                  "segment `%s`: no backward operation of that name%s%s; mezzo plan lists them in "
-                 "their order",
+                 "their order, once no segment is pinned (precision.loss_scale.pinned_segments)",
                  next->from, current ? " behind " : "", current ? current->from : "");
     for (int32_t g = 0; g < graph->grad_count; g++)
         graph->grads[g].exponent = pass->exponent[graph->grads[g].grad];
