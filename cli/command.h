@@ -31,7 +31,8 @@ typedef enum option_group {
     OPTIONS_START = 1 << 10,  /* weights to start from */
     OPTIONS_FOLDER = 1 << 11, /* where to write a model */
     OPTIONS_DTYPE = 1 << 12,
-    OPTIONS_LINT = 1 << 13
+    OPTIONS_LINT = 1 << 13,
+    OPTIONS_PROFILE = 1 << 14
 } option_group;
 
 typedef struct assignment {
@@ -47,7 +48,7 @@ typedef struct cli_options {
     assignment *assignments;      /* in the order of the line */
     int assignment_count;
     bool json, quiet, verbose, help, resolved, rules;
-    int64_t seeds;
+    int64_t seeds, measure;
     const char *weights, *other;
     const char *tokenizer, *train, *pattern, *save; /* of tokenize */
     const char *out, *dtype;

@@ -76,6 +76,7 @@ static const option table[] = {
      "what differs from the plan of OTHER, a configuration"},
     {OPTIONS_PLAN, "strict", 0, NULL, OPTION_TRUE, 0, "precision.strict",
      "fail (exit 7) if a kernel would not compute in the type asked for"},
+    {OPTIONS_PROFILE, "measure", 0, "N", OPTION_INT, AT(measure), NULL, "steps to measure (10)"},
     {OPTIONS_LINT, "rules", 0, NULL, OPTION_FLAG, AT(rules), NULL, "list the rules instead"},
     {OPTIONS_SHOW, "resolved", 0, NULL, OPTION_FLAG, AT(resolved), NULL,
      "with the origin of each value"},
@@ -106,6 +107,7 @@ static const struct range {
     const char *expected;
 } ranges[] = {
     {"seeds", 1, 1000, "an integer from 1 to 1000"},
+    {"measure", 1, 1e6, "an integer from 1 to 1000000"},
     {"tokens", 1, 1e9, "an integer from 1 to 1000000000"},
     {"temperature", 0, DBL_MAX, "a number from 0 on"},
     {"top-k", 0, INT32_MAX, "an integer from 0 (all) on"},

@@ -127,7 +127,9 @@ typedef struct mezzo_plan_op {
     const char *kernel;   /* "conv.dnnl", "relu.avx512"                      */
     const char *fallback; /* why it does not compute as asked; null if it does */
     uint64_t out_bytes;
+    uint64_t bytes; /* of what it reads and writes, each once */
     double flops;
+    double seconds; /* that it has taken, in all runs so far */
     bool is_cast;
     mezzo_dtype cast_from, cast_to;
     mezzo_shape shape; /* of the first output */

@@ -131,6 +131,12 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_compare(mezzo_runner *runner,
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_plan(mezzo_runner *runner,
                                                        const mezzo_config *config, bool json,
                                                        char **out);
+/* Where a step's time goes: trains on for a few steps (their number in `steps`, after two to warm
+ * up), writes nothing, and gives phases and operations with time, FLOP/s and bytes/s as text or
+ * JSON; freed with mezzo_text_free. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_profile(mezzo_runner *runner,
+                                                          const mezzo_config *config, int steps,
+                                                          bool json, char **out);
 /* Difference of two configurations' plans: operations whose type, rule or kernel differ. */
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_run_plan_diff(mezzo_runner *runner,
                                                             const mezzo_config *a,

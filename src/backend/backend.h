@@ -35,6 +35,8 @@ typedef struct mzi_backend {
     /* Calls [first, last) of the plan; those of meters only if `meters`. */
     mezzo_status (*program_run)(struct mzi_backend *backend, mzi_program *program, int32_t first,
                                 int32_t last, bool meters);
+    /* Nanoseconds that a call has taken, in all runs so far. */
+    int64_t (*program_ns)(struct mzi_backend *backend, const mzi_program *program, int32_t call);
     mezzo_status (*finish)(struct mzi_backend *backend);
 } mzi_backend;
 

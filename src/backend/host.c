@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/cpu.h"
 #include "kernel/families.h"
 
 /* A call with its operands' addresses. */
@@ -13,6 +14,7 @@ typedef struct step {
     mezzo_op_operands user; /* family user */
     int64_t rows, grain;
     bool is_meter;
+    int64_t spent_ns;       /* in all runs */
     unsigned char *scratch; /* of worker 0; the others' follow */
     uint64_t scratch_stride;
 } step;
@@ -45,6 +47,7 @@ static void run_alone(const step *s) {
 static mezzo_status program_run(mzi_backend *backend, mzi_program *program, int32_t first,
                                 int32_t last, bool meters) {
     mzi_host *host = (mzi_host *)backend;
+    int64_t before = mzi_clock_ns();
     for (int32_t c = first; c < last; c++) {
         step *s = &program->steps[c];
         if (s->is_meter && !meters)
@@ -53,6 +56,9 @@ static mezzo_status program_run(mzi_backend *backend, mzi_program *program, int3
             mzi_team_run(backend->ctx->team, run_chunk, s, s->rows, s->grain);
         else
             run_alone(s);
+        int64_t now = mzi_clock_ns();
+        s->spent_ns += now - before;
+        before = now;
     }
     return host->check ? host->check(host) : MEZZO_OK;
 }
@@ -145,6 +151,11 @@ static mezzo_status download(mzi_backend *backend, const mzi_buffer *buffer, uin
     return MEZZO_OK;
 }
 
+static int64_t program_ns(mzi_backend *backend, const mzi_program *program, int32_t call) {
+    (void)backend;
+    return program->steps[call].spent_ns;
+}
+
 static mezzo_status finish(mzi_backend *backend) {
     (void)backend; /* nothing is queued */
     return MEZZO_OK;
@@ -178,4 +189,5 @@ void mzi_host_init(mzi_host *host) {
     host->base.program_create = program_create;
     host->base.program_destroy = program_destroy;
     host->base.program_run = program_run;
+    host->base.program_ns = program_ns;
 }

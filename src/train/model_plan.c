@@ -54,6 +54,15 @@ static const mzi_call *main_call(const mzi_plan *plan, int32_t node) {
     return found;
 }
 
+static double seconds_of(const mezzo_model *model, mezzo_entry entry, int32_t node) {
+    const mzi_entry *e = &model->entries[entry];
+    int64_t ns = 0;
+    for (int32_t c = 0; c < e->plan->lowering.call_count; c++)
+        if (e->plan->lowering.calls[c].node == node)
+            ns += model->backend->program_ns(model->backend, e->program, c);
+    return (double)ns * 1e-9;
+}
+
 /* Where the rule of a node is written down. */
 static const char *source_of(const mzi_node *node) {
     static const char *const classes[] = {[MEZZO_CAST_LOW] = "class low of the operation",
@@ -121,5 +130,10 @@ mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int inde
                            .shape = first->tensor.shape};
     for (int k = 0; k < node->out_count; k++)
         out->out_bytes += mzi_value_bytes(&plan->graph->values[node->out[k]]);
+    out->bytes = out->out_bytes;
+    for (int k = 0; k < node->in_count; k++)
+        if (node->in[k])
+            out->bytes += mzi_value_bytes(&plan->graph->values[node->in[k]]);
+    out->seconds = seconds_of(model, entry, n);
     return MEZZO_OK;
 }
