@@ -17,6 +17,7 @@ typedef struct step {
     int64_t spent_ns;       /* in all runs */
     unsigned char *scratch; /* of worker 0; the others' follow */
     uint64_t scratch_stride;
+    bool uses_scratch; /* fn does */
 } step;
 
 struct mzi_program {
@@ -28,13 +29,18 @@ struct mzi_program {
 
 static void run_chunk(void *arg, int worker, int64_t begin, int64_t end) {
     const step *s = arg;
-    if (s->prepared_fn)
-        s->prepared_fn(s->prepared, worker, &s->args,
-                       s->scratch + (uint64_t)worker * s->scratch_stride, begin, end);
-    else if (s->fn)
+    unsigned char *scratch = s->scratch + (uint64_t)worker * s->scratch_stride;
+    if (s->prepared_fn) {
+        s->prepared_fn(s->prepared, worker, &s->args, scratch, begin, end);
+    } else if (s->uses_scratch) {
+        mzk_args args = s->args;
+        args.scratch = scratch;
+        s->fn(&args, begin, end);
+    } else if (s->fn) {
         s->fn(&s->args, begin, end);
-    else
+    } else {
         s->args.p.user.run(&s->user, begin, end);
+    }
 }
 
 static void run_alone(const step *s) {
@@ -88,8 +94,11 @@ static void bind(const binding *b, const mzi_call *call, step *s, unsigned char 
         s->args.in[k] = address_of(b, &call->in[k]);
         s->args.in_type[k] = (uint8_t)call->in[k].dtype;
     }
-    s->rows = call->rows;
-    s->grain = call->grain;
+    s->rows = call->choice.rows ? call->choice.rows : call->rows;
+    s->grain = call->choice.rows ? call->choice.grain : call->grain;
+    if (call->family == MZK_matmul && call->choice.rows)
+        s->args.p.matmul = call->choice.matmul;
+    s->uses_scratch = !call->choice.prepared && call->choice.worker_bytes > 0;
     s->is_meter = call->is_meter;
     s->scratch = scratch;
     s->scratch_stride = b->plan->worker_bytes;
@@ -176,7 +185,15 @@ void mzi_host_choose(const mzi_host *host, const mzi_call *call, mzi_choice *out
     const mzk_kernel *kernel = mzk_pick(call->family, host->isa);
     out->kernel = kernel->name;
     mezzo_dtype dtype = call->in[0].dtype;
-    if (computes_low(call->family) && (dtype == MEZZO_BF16 || dtype == MEZZO_F16))
+    if (call->family == MZK_matmul && kernel->needs > MEZZO_ISA_REF) {
+        mzk_params p = call->p;
+        out->rows = mzk_matmul_cut(&p.matmul);
+        out->grain = 1;
+        out->matmul = p.matmul;
+        out->worker_bytes = mzk_scratch_bytes(MZK_matmul, &p);
+    }
+    bool native = kernel->needs == MEZZO_ISA_AVX512_BF16 && dtype == MEZZO_BF16;
+    if (computes_low(call->family) && !native && (dtype == MEZZO_BF16 || dtype == MEZZO_F16))
         out->fallback = dtype == MEZZO_BF16
                             ? "no BF16 instructions used: BF16 operands, wider arithmetic"
                             : "no FP16 instructions used: FP16 operands, wider arithmetic";

@@ -5,6 +5,7 @@
 #ifndef MZI_GRAPH_TARGET_H
 #define MZI_GRAPH_TARGET_H
 
+#include "kernel/families.h"
 #include "mezzo/number.h"
 
 struct mzi_call;
@@ -12,10 +13,12 @@ typedef struct mzi_target mzi_target;
 
 /* The kernel that a backend will use for a call. */
 typedef struct mzi_choice {
-    const char *kernel;    /* "conv.dnnl"; lives as long as the backend                     */
-    const char *fallback;  /* why it does not compute in the call's type; null if it does   */
-    uint64_t worker_bytes; /* workspace of each worker                                      */
-    void *prepared;        /* the backend's own; given back through `release`               */
+    const char *kernel;       /* "conv.dnnl"; lives as long as the backend                     */
+    const char *fallback;     /* why it does not compute in the call's type; null if it does   */
+    uint64_t worker_bytes;    /* workspace of each worker                                      */
+    int64_t rows, grain;      /* of its loop; 0: the call's own                                */
+    mzk_matmul_params matmul; /* of that family, with the tiles that the loop counts      */
+    void *prepared;           /* the backend's own; given back through `release`               */
 } mzi_choice;
 
 /* The form in which a call wants to read an operand that seldom changes. */

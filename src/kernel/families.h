@@ -42,6 +42,9 @@ typedef struct mzk_matmul_params {
     int64_t M, N, K;
     int32_t transpose_a, transpose_b; /* a is [K,M], b is [N,K] */
     int32_t accumulate;               /* c += ...; c is f32 */
+    /* The domain is tiles of c, down each column of them first; 0: rows.  Bands of a tile's
+     * columns are what a kernel may pack at once.  Multiples of 16, 48 and 48. */
+    int64_t tile_m, tile_n, band_n;
 } mzk_matmul_params;
 
 typedef union mzk_params {
@@ -105,6 +108,7 @@ typedef struct mzk_args {
     const void *in[MZK_IN_MAX];
     uint8_t out_type[MZK_OUT_MAX], in_type[MZK_IN_MAX]; /* mezzo_dtype */
     mzk_params p;
+    void *scratch; /* of mzk_scratch_bytes, aligned to 64: one that no other chunk uses meanwhile */
 } mzk_args;
 
 typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
@@ -219,8 +223,8 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              momentum 0, m is not touched.
  * ema          [n] out e f32 (in place of in 1); in w, e f32, s, lo as above.  With d = alpha s[4],
  *              of [0, 1): e = d e + (1 - d) w.
- * matmul       [M: rows of c] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias [N] f32
- *              or null.  With p.accumulate (c f32) the product is added to c.
+ * matmul       [M: rows of c, or tiles of it] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or
+ *              [N,K]), bias [N] f32 or null.  With p.accumulate (c f32) the product is added to c.
  * conv         [B] out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.
  * conv_dx      [B] out dx [B,H,W,Ci]; in dy, w.
  * conv_dw_part [B] out part [chunks,Co,Ci,KH,KW] f32; in dy, x.  Sums over the chunk's images, to
@@ -272,5 +276,9 @@ extern const int mzk_kernel_count;
 const char *mzk_family_name(mzk_family family);
 /* The kernel used for `family` when instruction sets up to `isa` may be used; never null. */
 const mzk_kernel *mzk_pick(mzk_family family, mezzo_isa isa);
+/* Workspace of a call; 0 for most families. */
+uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *p);
+/* Cut a product into tiles, by its shape alone; gives their number. */
+int64_t mzk_matmul_cut(mzk_matmul_params *p);
 
 #endif

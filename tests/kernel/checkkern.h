@@ -67,6 +67,7 @@ struct ck_case {
     int64_t elements; /* asked of CK_BENCH_SHAPE */
     double worst;     /* share of the error bound that was used, by ck_case_compare */
     int outs, ins;
+    void *scratch; /* what mzk_scratch_bytes says, or null */
     ck_operand out[MZK_OUT_MAX], in[MZK_IN_MAX];
 };
 
@@ -97,6 +98,7 @@ const char *ck_case_compare(ck_case *c, ck_rule rule);
 
 /* checkkern_bound.c: |result before the last rounding - exact result|, for every output element. */
 void ck_bound(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_matmul(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_gelu(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_gelu_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_ln(const ck_case *c, double *error[MZK_OUT_MAX]);

@@ -36,19 +36,43 @@ static void magnitudes(const ck_case *c, double *error[MZK_OUT_MAX]) {
         free(copy[k]);
 }
 
-void ck_bound(const ck_case *c, double *error[MZK_OUT_MAX]) {
-    if (c->about->bound) {
-        c->about->bound(c, error);
-        return;
-    }
+static void by_roundings(const ck_case *c, int n, double *error[MZK_OUT_MAX]) {
     magnitudes(c, error);
-    int n = c->about->roundings(c);
     /* Up to 1024 additions in FP64; products that underflow lose half a subnormal step each, and
      * are multiplied by coefficients below 16 afterwards. */
     double relative = mzi_gamma(n, u) + mzi_gamma(1024, 0x1p-53);
     for (int k = 0; k < c->outs; k++)
         for (int64_t i = 0; mezzo_dtype_is_float(c->out[k].type) && i < c->out[k].count; i++)
             error[k][i] = relative * fabs(error[k][i]) + (n ? 16 * n * 0x1p-150 : 0);
+}
+
+void ck_bound(const ck_case *c, double *error[MZK_OUT_MAX]) {
+    if (c->about->bound)
+        c->about->bound(c, error);
+    else
+        by_roundings(c, c->about->roundings(c), error);
+}
+
+/* The product of two numbers, if one of them is a subnormal. */
+static double flushed(double a, double b) {
+    const double least = 0x1p-126;
+    return fabs(a) < least || fabs(b) < least ? fabs(a * b) : 0;
+}
+
+/* K products, K sums and c.  The dot instruction for bf16 takes subnormal operands for zeros, and
+ * makes zeros of subnormal sums. */
+void ck_bound_matmul(const ck_case *c, double *error[MZK_OUT_MAX]) {
+    const mzk_matmul_params *p = &c->p.matmul;
+    by_roundings(c, (int)p->K + 1, error);
+    if (c->in[0].type != MEZZO_BF16 || c->in[1].type != MEZZO_BF16)
+        return;
+    for (int64_t m = 0; m < p->M; m++)
+        for (int64_t n = 0; n < p->N; n++)
+            for (int64_t k = 0; k < p->K; k++)
+                error[0][m * p->N + n] +=
+                    flushed(ck_in(c, 0, p->transpose_a ? k * p->M + m : m * p->K + k),
+                            ck_in(c, 1, p->transpose_b ? n * p->K + k : k * p->N + n)) +
+                    0x1p-126;
 }
 
 /* gelu = x / (1 + e), e = exp(t), t = -z.

@@ -111,6 +111,9 @@ bool ck_case_make(ck_case *c, const ck_family *about, int shape, ck_fill fill,
     for (int k = 0; k < c->ins; k++)
         c->in[k].type = operand_type(about->ins[k], &types, c->out[0].type);
     about->shape(c, shape);
+    /* The kernel may write every byte of it: memory tools watch its end. */
+    size_t scratch = (size_t)mzk_scratch_bytes(about->family, &c->p);
+    c->scratch = scratch ? aligned_alloc(64, (scratch + 63) / 64 * 64) : NULL;
     for (int k = 0; k < c->outs; k++)
         operand_make(&c->out[k], shape == CK_BENCH_SHAPE ? 0 : k + 1);
     uint64_t state = seed;
@@ -128,10 +131,11 @@ void ck_case_free(ck_case *c) {
         free(c->out[k].block);
     for (int k = 0; k < c->ins; k++)
         free(c->in[k].block);
+    free(c->scratch);
 }
 
 mzk_args ck_case_args(const ck_case *c) {
-    mzk_args args = {.p = c->p};
+    mzk_args args = {.p = c->p, .scratch = c->scratch};
     for (int k = 0; k < c->outs; k++) {
         args.out[k] = c->out[k].absent ? NULL : c->out[k].data;
         args.out_type[k] = (uint8_t)c->out[k].type;

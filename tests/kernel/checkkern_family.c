@@ -308,26 +308,47 @@ static void shape_muon_unit(ck_case *c, int k) {
     c->in[1].count = MZK_STATS * c->p.e.parts;
 }
 
-/* M N K, transpose a, transpose b */
-static const int64_t matmuls[][5] = {
-    {1, 1, 1, 0, 0},    {3, 5, 7, 0, 0},    {5, 3, 9, 0, 1},     {4, 17, 6, 1, 0},
-    {16, 16, 16, 1, 1}, {33, 10, 40, 0, 1}, {7, 130, 65, 0, 1},  {31, 64, 100, 0, 0},
-    {6, 16, 64, 0, 1},  {2, 47, 33, 1, 0},  {13, 100, 17, 0, 0}, {64, 64, 64, 0, 1},
+/* M N K, transpose a, transpose b, and of tiles rows and columns (0: the domain is rows); bands
+ * of 48 */
+static const int64_t matmuls[][7] = {
+    {1, 1, 1, 0, 0},
+    {3, 5, 7, 0, 0},
+    {5, 3, 9, 0, 1},
+    {4, 17, 6, 1, 0},
+    {16, 16, 16, 1, 1},
+    {33, 10, 40, 0, 1},
+    {7, 130, 65, 0, 1},
+    {31, 64, 100, 0, 0},
+    {6, 16, 64, 0, 1},
+    {2, 47, 33, 1, 0},
+    {13, 100, 17, 0, 0},
+    {64, 64, 64, 0, 1},
+    {70, 100, 40, 0, 1, 16, 48},
+    {70, 100, 41, 1, 0, 32, 96},
+    {40, 97, 33, 0, 0, 16, 48},
+    {9, 20, 1100, 0, 1, 16, 48},
+    {20, 49, 1031, 1, 0, 16, 48},
+    {17, 33, 600, 0, 0, 16, 48},
 };
 enum {
     MATMUL_SHAPES = sizeof matmuls / sizeof matmuls[0]
 };
 
 static void shape_matmul(ck_case *c, int k) {
-    static const int64_t bench[5] = {128, 128, 3136, 0, 1};
+    static const int64_t bench[7] = {1024, 768, 768, 0, 1, 1024, 96};
     const int64_t *s = k == CK_BENCH_SHAPE ? bench : matmuls[k];
     c->p.matmul = (mzk_matmul_params){.M = s[0],
                                       .N = s[1],
                                       .K = s[2],
                                       .transpose_a = (int32_t)s[3],
-                                      .transpose_b = (int32_t)s[4]};
+                                      .transpose_b = (int32_t)s[4],
+                                      .tile_m = s[5],
+                                      .tile_n = s[6],
+                                      .band_n = 48};
     c->end = s[0];
-    c->begin = s[0] > 2 ? 1 : 0;
+    if (s[5])
+        c->end = (s[0] + s[5] - 1) / s[5] * ((s[1] + s[6] - 1) / s[6]);
+    c->begin = c->end > 2 && k != CK_BENCH_SHAPE ? 1 : 0;
     c->cut = 1;
     counts(c, s[0] * s[1], s[0] * s[2]);
     c->in[1].count = s[1] * s[2];
@@ -391,9 +412,6 @@ static int of_norm_block(const ck_case *c) { /* 64 rows in FP32, then FP64 */
 }
 static int of_rows(const ck_case *c) {
     return (int)c->p.embed.rows + 1;
-}
-static int of_matmul(const ck_case *c) {
-    return (int)c->p.matmul.K + 1;
 }
 static int of_conv(const ck_case *c) {
     const mzk_conv_params *p = &c->p.conv;
@@ -489,8 +507,8 @@ static const ck_family families[] = {
      ck_bound_ema},
     {MZK_sgd, "ff", "xfff", "vvvs", "++++", "1101", "12", true, FLAT_SHAPES, shape_optim, few,
      NULL},
-    {MZK_matmul, "x", "xxf", "vvv", "+++", "111", "-", true, MATMUL_SHAPES, shape_matmul, of_matmul,
-     NULL},
+    {MZK_matmul, "x", "xxf", "vvv", "+++", "111", "-", true, MATMUL_SHAPES, shape_matmul, NULL,
+     ck_bound_matmul},
     {MZK_conv, "x", "xxf", "vvv", "+++", "111", "-", true, CONV_SHAPES, shape_conv, of_conv, NULL},
     {MZK_conv_dx, "x", "xx", "vv", "++", "00", "-", true, CONV_SHAPES, shape_conv, of_conv, NULL},
     {MZK_conv_dw_part, "f", "xx", "vv", "++", "11", "-", true, CONV_SHAPES, shape_conv, of_conv,

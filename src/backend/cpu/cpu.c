@@ -28,8 +28,18 @@ static void buffer_destroy(mzi_backend *backend, mzi_buffer *buffer) {
     *buffer = (mzi_buffer){0};
 }
 
+/* Our own product, where it is the faster one: not for a few rows, which do not pay for packing. */
+static bool by_own(const cpu_backend *cpu, const mzi_call *call) {
+    enum {
+        ROWS_MIN = 32
+    };
+    const mzk_matmul_params *p = &call->p.matmul;
+    return call->family == MZK_matmul && cpu->host.isa >= MEZZO_ISA_AVX512 && p->M >= ROWS_MIN &&
+           p->N >= ROWS_MIN && p->K >= ROWS_MIN;
+}
+
 static bool by_dnnl(const cpu_backend *cpu, const mzi_call *call) {
-    return cpu->dnnl && mzi_dnnl_takes(call->family);
+    return cpu->dnnl && mzi_dnnl_takes(call->family) && !by_own(cpu, call);
 }
 
 static mezzo_status choose(mzi_target *target, const mzi_call *call, mzi_choice *out) {

@@ -165,6 +165,38 @@ INLINE void vi_interleave4(vi out[4], vi w0, vi w1, vi w2, vi w3) {
     out[3] = _mm512_unpackhi_epi64(high01, high23);
 }
 
+/* 16 x 16: lane c of row r becomes lane r of row c. */
+INLINE void vi_transpose(vi x[16]) {
+    vi quad[16]; /* quad[4 b + q]: lane 4 l + i is column 4 l + q of row 4 b + i */
+#pragma GCC unroll 4
+    for (int b = 0; b < 4; b++)
+        vi_interleave4(quad + 4 * b, x[4 * b], x[4 * b + 1], x[4 * b + 2], x[4 * b + 3]);
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        vi a = _mm512_shuffle_i32x4(quad[q], quad[4 + q], 0x88);
+        vi b = _mm512_shuffle_i32x4(quad[8 + q], quad[12 + q], 0x88);
+        vi c = _mm512_shuffle_i32x4(quad[q], quad[4 + q], 0xdd);
+        vi d = _mm512_shuffle_i32x4(quad[8 + q], quad[12 + q], 0xdd);
+        x[q] = _mm512_shuffle_i32x4(a, b, 0x88);
+        x[8 + q] = _mm512_shuffle_i32x4(a, b, 0xdd);
+        x[4 + q] = _mm512_shuffle_i32x4(c, d, 0x88);
+        x[12 + q] = _mm512_shuffle_i32x4(c, d, 0xdd);
+    }
+}
+
+/* Pairs of 16-bit numbers: the first n numbers, n below 32, and zeros. */
+INLINE vi vi_load_pairs_n(const uint16_t *p, int64_t n) {
+    return _mm512_maskz_loadu_epi16(n >= 32 ? 0xffffffffu : (1u << n) - 1u, p);
+}
+/* Pairs a[i], b[i] for i of 0..31. */
+INLINE void vi_interleave_u16(vi out[2], const uint16_t *a, const uint16_t *b) {
+    vi lane = vi_lane(), x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
+    /* Number i of a is i, of b 32 + i. */
+    vi order = vi_or(lane, vi_shift_left(vi_add(lane, vi_set(32)), 16));
+    out[0] = _mm512_permutex2var_epi16(x, order, y);
+    out[1] = _mm512_permutex2var_epi16(x, vi_add(order, vi_set(0x100010)), y);
+}
+
 INLINE vi vi_load_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
 }

@@ -1,0 +1,72 @@
+/* How products are cut, and what their kernels need. */
+#include "kernel/table.h"
+
+/* Units of the kernel (simd/gemm.h). */
+enum {
+    ROWS = 16,
+    COLUMNS = 48,
+    SPLIT = 512,
+    BLOCK = 8 * COLUMNS
+};
+/* A band of b, packed, stays in L2 (1 MB and more) while rows of a pass by; so does what a tile
+ * packs of a.  Packing an element of b costs as much as some 10 rows do, so a tile has many; where
+ * there are few, smaller bands follow one another in a tile, each fetched while the one before is
+ * used. */
+enum {
+    TILE_M = 1024,
+    TILE_M_MIN = 64,
+    FEW_ROWS = 256,
+    TILES = 8, /* enough for a few workers to share evenly */
+    A_BYTES = 1 << 20,
+    B_BYTES = 384 << 10
+};
+
+static int64_t ceiling(int64_t n, int64_t by) {
+    return (n + by - 1) / by;
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* The size of `parts` about equal parts of n, a multiple of `unit`. */
+static int64_t part(int64_t n, int64_t parts, int64_t unit) {
+    return ceiling(ceiling(n, parts), unit) * unit;
+}
+
+int64_t mzk_matmul_cut(mzk_matmul_params *p) {
+    const int64_t pair = 2; /* bytes of an element at least */
+    int64_t depth = pair * least(p->K, SPLIT * 2);
+    bool few = p->M < FEW_ROWS;
+    int64_t bytes = p->transpose_a ? 2 * B_BYTES : few ? B_BYTES / 2 : B_BYTES;
+    int64_t band = bytes / depth / COLUMNS * COLUMNS;
+    int64_t max_m = p->transpose_a ? least(A_BYTES / depth, TILE_M) : TILE_M;
+    max_m = max_m > TILE_M_MIN ? max_m / ROWS * ROWS : TILE_M_MIN;
+    int64_t down = ceiling(p->M, max_m), across = ceiling(p->N, few ? 8 * band : band);
+    while (down * across < TILES) {
+        bool rows = part(p->M, down + 1, ROWS) >= TILE_M_MIN;
+        bool columns = p->N / across > COLUMNS;
+        if (!rows && !columns)
+            break;
+        /* Columns cost nothing where a need not be packed. */
+        if (columns && (!rows || !p->transpose_a || p->N / across > p->M / down))
+            across++;
+        else
+            down++;
+    }
+    p->tile_m = part(p->M, down, ROWS);
+    p->tile_n = part(p->N, across, COLUMNS);
+    p->band_n = least(band, p->tile_n);
+    return ceiling(p->M, p->tile_m) * ceiling(p->N, p->tile_n);
+}
+
+uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *params) {
+    const mzk_matmul_params *p = &params->matmul;
+    if (family != MZK_matmul)
+        return 0;
+    int64_t panels = ceiling(p->tile_m ? p->tile_n : p->N, COLUMNS);
+    int64_t rows = ceiling(p->tile_m ? p->tile_m : p->M, ROWS) * ROWS;
+    int64_t b = (p->tile_m ? p->band_n : COLUMNS) * SPLIT, sums = rows / 8 * panels * BLOCK,
+            a = rows * (SPLIT + 1);
+    return (uint64_t)(b + sums + a) * sizeof(float);
+}

@@ -1,0 +1,436 @@
+/* c = a b for large matrices.  Included after avx512/vec.h, with GEMM_PAIRS 1 where bf16 operands
+ * are multiplied as pairs by the dot instruction, 0 where everything is widened to f32.
+ *
+ * A *unit* is what one lane holds of a step along K: an f32, or two neighbours in bf16.
+ *
+ *   tile of c    split of K    panel of b (48 columns)         block (8 rows x 48 columns)
+ *   one call     512 or 256    packed: [units][48], in L2      24 vectors of sums in registers
+ *                units         lane n, unit k                  += row's unit, broadcast, x panel
+ * row
+ *
+ * The sums of a split are added to those of the splits before, in their order, so that no chain of
+ * roundings is longer than a split; they wait in f32 for the last one, behind which bias, c and the
+ * conversion come.  Rows of a are read where they lie if a unit is there in one piece; otherwise,
+ * packed in panels of 16. */
+#ifndef MZK_SIMD_GEMM_H
+#define MZK_SIMD_GEMM_H
+
+#include <string.h>
+
+#include "kernel/table.h"
+
+enum {
+    GEMM_ROWS = 8,
+    GEMM_WIDE = 3, /* vectors; 8 x 3 sums, 3 of the panel and a broadcast make 28 of 32 registers */
+    GEMM_COLUMNS = GEMM_WIDE * VL,
+    GEMM_STEP = GEMM_PAIRS ? 2 : 1,      /* elements of a unit  */
+    GEMM_SPLIT = GEMM_PAIRS ? 512 : 256, /* units of a split: its panel takes 96 or 48 KB */
+    GEMM_AHEAD = 16,
+    GEMM_AHEAD_BYTES = 256,
+    GEMM_TOGETHER = 4, /* groups of lanes that are packed side by side: whole cache lines */
+    GEMM_UNIT = (int)sizeof(float),
+    GEMM_BLOCK = GEMM_ROWS * GEMM_COLUMNS,                /* sums */
+    GEMM_B_PANEL = GEMM_SPLIT * GEMM_COLUMNS * GEMM_UNIT, /* bytes */
+    GEMM_A_PANEL = (GEMM_SPLIT + 1) * VL /* units; the odd row keeps panels out of one cache set */
+};
+
+/* Element (lane, k) lies at lane * lane_stride + k * k_stride; one of the two is 1. */
+typedef struct gemm_operand {
+    const void *data;
+    mezzo_dtype type;
+    int64_t lanes, K;
+    int64_t lane_stride, k_stride;
+} gemm_operand;
+
+/* 16 units of one lane, from element k on; zero beyond K. */
+INLINE vi gemm_units_along(const gemm_operand *x, mezzo_dtype type, int64_t lane, int64_t k,
+                           bool whole) {
+    int64_t at = lane * x->lane_stride + k, left = x->K - k;
+    if (GEMM_PAIRS) {
+        const uint16_t *p = (const uint16_t *)x->data + at;
+        return whole ? vi_load((const uint32_t *)(const void *)p) : vi_load_pairs_n(p, left);
+    }
+    return vf_bits(whole ? vf_load(x->data, type, at)
+                         : vf_load_n(x->data, type, at, left < VL ? left : VL));
+}
+
+/* Unit k of 16 lanes from `lane` on; zero beyond. */
+INLINE vi gemm_units_across(const gemm_operand *x, mezzo_dtype type, int64_t lane, int64_t lanes,
+                            int64_t k) {
+    int64_t at = k * x->k_stride + lane;
+    if (GEMM_PAIRS) {
+        const uint16_t *p = (const uint16_t *)x->data + at;
+        vi low = vi_load_u16_n(p, lanes), high = vi_set(0);
+        if (k + 1 < x->K)
+            high = vi_load_u16_n(p + x->k_stride, lanes);
+        return vi_or(low, vi_shift_left(high, 16));
+    }
+    return vf_bits(vf_load_n(x->data, type, at, lanes));
+}
+
+/* Where units go: vector (unit, group of 16 lanes). */
+typedef struct gemm_panel {
+    unsigned char *data;
+    int64_t unit_pitch, group_pitch; /* bytes */
+} gemm_panel;
+
+INLINE void gemm_put(const gemm_panel *to, int64_t unit, int64_t group, vi x) {
+    vi_store((uint32_t *)(void *)(to->data + unit * to->unit_pitch + group * to->group_pitch), x);
+}
+
+/* Lanes of a unit lie side by side. */
+/* Rows lie far apart, where no hardware expects the next one: fetch it. */
+INLINE void gemm_ahead(const gemm_operand *x, mezzo_dtype type, int64_t lane, int64_t k) {
+    const int64_t bytes = type == MEZZO_F32 ? 4 : 2;
+    for (int64_t r = 0; r < GEMM_STEP; r++)
+        for (int64_t at = 0; at < GEMM_TOGETHER * VL * bytes; at += 64)
+            __builtin_prefetch((const char *)x->data + ((k + r) * x->k_stride + lane) * bytes + at);
+}
+
+INLINE void gemm_pack_across(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+                             int64_t lane, int64_t group, int64_t groups, int64_t k,
+                             int64_t units) {
+    for (int64_t u = 0; u < units; u++) {
+        int64_t e = k + u * GEMM_STEP, g = group;
+        gemm_ahead(x, type, lane + g * VL, e + GEMM_AHEAD);
+        if (GEMM_PAIRS && e + 1 < x->K)
+            for (; g + 2 <= groups && lane + (g + 2) * VL <= x->lanes; g += 2) {
+                const uint16_t *p = (const uint16_t *)x->data + e * x->k_stride + lane + g * VL;
+                vi pair[2];
+                vi_interleave_u16(pair, p, p + x->k_stride);
+                gemm_put(to, u, g, pair[0]);
+                gemm_put(to, u, g + 1, pair[1]);
+            }
+        for (; g < groups; g++) {
+            int64_t at = lane + g * VL, lanes = x->lanes - at;
+            gemm_put(to, u, g, gemm_units_across(x, type, at, lanes < VL ? lanes : VL, e));
+        }
+    }
+}
+
+/* 16 units of 16 lanes.  Lanes beyond the last are zero. */
+INLINE void gemm_pack_block(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+                            int64_t lane, int64_t group, int64_t k, int64_t unit, int64_t units,
+                            bool whole) {
+    vi block[VL];
+    const int64_t bytes = type == MEZZO_F32 ? 4 : 2;
+    for (int r = 0; whole && r < VL; r++)
+        __builtin_prefetch((const char *)x->data + ((lane + r) * x->lane_stride + k) * bytes +
+                           GEMM_AHEAD_BYTES);
+#pragma GCC unroll 16
+    for (int r = 0; r < VL; r++)
+        block[r] = whole || lane + r < x->lanes ? gemm_units_along(x, type, lane + r, k, whole)
+                                                : vi_set(0);
+    vi_transpose(block);
+#pragma GCC unroll 16
+    for (int u = 0; u < VL; u++)
+        if (whole || u < units)
+            gemm_put(to, unit + u, group, block[u]);
+}
+
+/* Units of a lane lie side by side. */
+INLINE void gemm_pack_along(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+                            int64_t lane, int64_t groups, int64_t k, int64_t units) {
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t u = 0; u < units; u += VL) {
+            int64_t e = k + u * GEMM_STEP, at = lane + g * VL;
+            bool whole = u + VL <= units && e + VL * GEMM_STEP <= x->K && at + VL <= x->lanes;
+            if (whole)
+                gemm_pack_block(to, x, type, at, g, e, u, VL, true);
+            else
+                gemm_pack_block(to, x, type, at, g, e, u, units - u, false);
+        }
+}
+
+INLINE void gemm_pack_type(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+                           int64_t lane, int64_t groups, int64_t k, int64_t units) {
+    if (x->k_stride == 1)
+        gemm_pack_along(to, x, type, lane, groups, k, units);
+    else
+        for (int64_t g = 0; g < groups; g += GEMM_TOGETHER)
+            gemm_pack_across(to, x, type, lane, g,
+                             g + GEMM_TOGETHER < groups ? g + GEMM_TOGETHER : groups, k, units);
+}
+
+/* `units` units of `groups` x 16 lanes, from element k of lane `lane` on. */
+static __attribute__((noinline)) void gemm_pack(const gemm_panel *to, const gemm_operand *x,
+                                                int64_t lane, int64_t groups, int64_t k,
+                                                int64_t units) {
+    if (GEMM_PAIRS || x->type == MEZZO_BF16)
+        gemm_pack_type(to, x, MEZZO_BF16, lane, groups, k, units);
+    else if (x->type == MEZZO_F32)
+        gemm_pack_type(to, x, MEZZO_F32, lane, groups, k, units);
+    else
+        gemm_pack_type(to, x, MEZZO_F16, lane, groups, k, units);
+}
+
+/* Where the units of 8 rows of a lie, and how far it is to the next one. */
+typedef struct gemm_rows {
+    const unsigned char *row[GEMM_ROWS];
+    int64_t step;
+} gemm_rows;
+
+INLINE vf gemm_step(vf sum, vi a, vi b) {
+#if GEMM_PAIRS
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+#else
+    return vf_fma(vf_of_bits(a), vf_of_bits(b), sum);
+#endif
+}
+
+/* The call, and the tile at hand. */
+typedef struct gemm {
+    const mzk_args *args;
+    gemm_operand a, b;
+    bool a_packed;
+    int64_t units;
+    int64_t row, row_end, column, column_end;
+    unsigned char *a_panels; /* [16 rows each][split + 1][16] */
+    int64_t band;            /* columns of b that are packed at once */
+    unsigned char *b_panels; /* [48 columns each][split][48]    */
+    float *sums;             /* [8 rows][48 columns][8][48]: blocks that wait for the next split */
+} gemm;
+
+/* A block of c: `rows` x `columns` of it, from (m, n) on. */
+typedef struct gemm_place {
+    int64_t m, n, rows, columns;
+    float *sums;
+    bool first, last; /* of the splits of K */
+} gemm_place;
+
+INLINE void gemm_write(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM_WIDE], int wide,
+                       mezzo_dtype type) {
+    const mzk_args *args = g->args;
+    const float *bias = args->in[2];
+    bool accumulate = args->p.matmul.accumulate != 0;
+    int64_t N = args->p.matmul.N, tail = at->columns - (wide - 1) * VL;
+#pragma GCC unroll 8
+    for (int r = 0; r < GEMM_ROWS; r++) {
+        if (r >= at->rows)
+            return;
+#pragma GCC unroll 3
+        for (int v = 0; v < wide; v++) {
+            int64_t lanes = v + 1 < wide ? VL : tail;
+            int64_t place = (at->m + r) * N + at->n + v * VL;
+            vf x = s[r][v];
+            if (bias)
+                x = vf_add(x, vf_load_n(bias, MEZZO_F32, at->n + v * VL, lanes));
+            if (accumulate)
+                x = vf_add(x, vf_load_n(args->out[0], MEZZO_F32, place, lanes));
+            vf_store_n(args->out[0], type, place, x, lanes);
+        }
+    }
+}
+
+/* Fetch what the next block will add to. */
+INLINE void gemm_expect(const gemm *g, const gemm_place *at) {
+    const float *c = g->args->out[0];
+    for (int64_t r = 0; r < at->rows; r++)
+        for (int v = 0; v < GEMM_WIDE; v++)
+            __builtin_prefetch(
+                c + (at->m + r) * g->args->p.matmul.N + at->n + GEMM_COLUMNS + v * VL, 1);
+}
+
+/* A block over the units of a split, for a constant number of vectors. */
+INLINE void gemm_block_of(const gemm *g, const gemm_place *at, const gemm_rows *a,
+                          const unsigned char *b, int64_t units, int wide) {
+    vf s[GEMM_ROWS][GEMM_WIDE];
+    const unsigned char *row[GEMM_ROWS];
+    int64_t offset = 0, step = a->step;
+#pragma GCC unroll 8
+    for (int r = 0; r < GEMM_ROWS; r++) {
+        row[r] = a->row[r];
+#pragma GCC unroll 3
+        for (int v = 0; v < wide; v++)
+            s[r][v] = vf_zero();
+    }
+    if (g->args->p.matmul.accumulate && at->last)
+        gemm_expect(g, at);
+    for (int64_t u = 0; u < units; u++, offset += step, b += wide * VL * GEMM_UNIT) {
+        vi panel[GEMM_WIDE];
+#pragma GCC unroll 3
+        for (int v = 0; v < wide; v++)
+            panel[v] = vi_load((const uint32_t *)(const void *)(b + v * VL * GEMM_UNIT));
+#pragma GCC unroll 8
+        for (int r = 0; r < GEMM_ROWS; r++) {
+            int32_t unit;
+            memcpy(&unit, row[r] + offset, sizeof unit);
+            vi left = vi_set(unit);
+#pragma GCC unroll 3
+            for (int v = 0; v < wide; v++)
+                s[r][v] = gemm_step(s[r][v], left, panel[v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < GEMM_ROWS; r++)
+#pragma GCC unroll 3
+        for (int v = 0; v < wide; v++) {
+            int64_t place = r * GEMM_COLUMNS + v * VL;
+            if (!at->first)
+                s[r][v] = vf_add(vf_load(at->sums, MEZZO_F32, place), s[r][v]);
+            if (!at->last)
+                vf_store(at->sums, MEZZO_F32, place, s[r][v]);
+        }
+    if (!at->last)
+        return;
+    mezzo_dtype type = (mezzo_dtype)g->args->out_type[0];
+    if (type == MEZZO_F32)
+        gemm_write(g, at, s, wide, MEZZO_F32);
+    else if (type == MEZZO_BF16)
+        gemm_write(g, at, s, wide, MEZZO_BF16);
+    else
+        gemm_write(g, at, s, wide, MEZZO_F16);
+}
+
+static __attribute__((noinline)) void gemm_block(const gemm *g, const gemm_place *at,
+                                                 const gemm_rows *a, const unsigned char *b,
+                                                 int64_t units) {
+    if (at->columns > 2 * VL)
+        gemm_block_of(g, at, a, b, units, 3);
+    else if (at->columns > VL)
+        gemm_block_of(g, at, a, b, units, 2);
+    else
+        gemm_block_of(g, at, a, b, units, 1);
+}
+
+/* Rows beyond the tile stand for its last one: they are not written. */
+static void gemm_find_rows(const gemm *g, int64_t m, int64_t unit, gemm_rows *out) {
+    const unsigned char *direct = g->a.data;
+    out->step = g->a_packed ? VL * GEMM_UNIT : GEMM_UNIT;
+    for (int r = 0; r < GEMM_ROWS; r++) {
+        int64_t row = m + r < g->row_end ? m + r : g->row_end - 1, lane = row - g->row;
+        int64_t packed = lane / VL * GEMM_A_PANEL + lane % VL;
+        out->row[r] = g->a_packed
+                          ? g->a_panels + packed * GEMM_UNIT
+                          : direct + (row * g->a.lane_stride / GEMM_STEP + unit) * GEMM_UNIT;
+    }
+}
+
+static int64_t gemm_least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* What a band's panels are packed from: columns [n, end) over the units of a split. */
+typedef struct gemm_band {
+    int64_t n, end, unit, units;
+} gemm_band;
+
+static gemm_band gemm_band_at(const gemm *g, int64_t n, int64_t unit) {
+    return (gemm_band){n, gemm_least(n + g->band, g->column_end), unit,
+                       gemm_least(g->units - unit, GEMM_SPLIT)};
+}
+
+/* The band behind this one: the next columns, else the next split; false behind the last. */
+static bool gemm_next(const gemm *g, const gemm_band *band, gemm_band *next) {
+    if (band->end < g->column_end)
+        *next = gemm_band_at(g, band->end, band->unit);
+    else if (band->unit + band->units < g->units)
+        *next = gemm_band_at(g, g->column, band->unit + band->units);
+    else
+        return false;
+    return true;
+}
+
+static void gemm_pack_band(const gemm *g, const gemm_band *band) {
+    unsigned char *b = g->b_panels;
+    for (int64_t n = band->n; n < band->end; n += GEMM_COLUMNS, b += GEMM_B_PANEL) {
+        int64_t groups = (gemm_least(band->end - n, GEMM_COLUMNS) + VL - 1) / VL;
+        const gemm_panel panel = {b, groups * VL * GEMM_UNIT, VL * GEMM_UNIT};
+        gemm_pack(&panel, &g->b, n, groups, band->unit * GEMM_STEP, band->units);
+    }
+}
+
+/* Fetch part `part` of `parts` of what a band will be packed from, as far as L2: packing by itself
+ * would wait for memory, and leave it idle while products are made. */
+static void gemm_fetch(const gemm *g, const gemm_band *band, int64_t part, int64_t parts) {
+    const gemm_operand *b = &g->b;
+    const int64_t bytes = b->type == MEZZO_F32 ? 4 : 2;
+    bool along = b->k_stride == 1;
+    int64_t k = band->unit * GEMM_STEP, k_end = gemm_least(k + band->units * GEMM_STEP, b->K);
+    int64_t row = along ? band->n : k, rows = (along ? band->end : k_end) - row;
+    int64_t at = along ? k : band->n, end = along ? k_end : band->end;
+    int64_t stride = along ? b->lane_stride : b->k_stride;
+    for (int64_t r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
+        const char *line = (const char *)b->data + ((row + r) * stride + at) * bytes;
+        for (int64_t byte = 0; byte < (end - at) * bytes; byte += 64)
+            __builtin_prefetch(line + byte, 0, 2);
+    }
+}
+
+static void gemm_run_band(const gemm *g, const gemm_band *band) {
+    gemm_place at = {.first = band->unit == 0, .last = band->unit + band->units == g->units};
+    gemm_band next;
+    bool has_next = gemm_next(g, band, &next);
+    int64_t parts = (g->row_end - g->row + GEMM_ROWS - 1) / GEMM_ROWS;
+    int64_t panels = (g->column_end - g->column + GEMM_COLUMNS - 1) / GEMM_COLUMNS;
+    for (int64_t part = 0; part < parts; part++) {
+        const unsigned char *b = g->b_panels;
+        gemm_rows rows;
+        at.m = g->row + part * GEMM_ROWS;
+        at.rows = gemm_least(g->row_end - at.m, GEMM_ROWS);
+        at.sums = g->sums + (part * panels + (band->n - g->column) / GEMM_COLUMNS) * GEMM_BLOCK;
+        gemm_find_rows(g, at.m, band->unit, &rows);
+        if (has_next)
+            gemm_fetch(g, &next, part, parts);
+        for (at.n = band->n; at.n < band->end; at.n += GEMM_COLUMNS, b += GEMM_B_PANEL) {
+            at.columns = gemm_least(band->end - at.n, GEMM_COLUMNS);
+            gemm_block(g, &at, &rows, b, band->units);
+            at.sums += GEMM_BLOCK;
+        }
+    }
+}
+
+static void gemm_tile(gemm *g, int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
+    const gemm_panel panels = {g->a_panels, VL * GEMM_UNIT, GEMM_A_PANEL * GEMM_UNIT};
+    g->row = row;
+    g->row_end = row_end;
+    g->column = column;
+    g->column_end = column_end;
+    gemm_band band = gemm_band_at(g, column, 0);
+    do {
+        if (g->a_packed && band.n == column)
+            gemm_pack(&panels, &g->a, row, (row_end - row + VL - 1) / VL, band.unit * GEMM_STEP,
+                      band.units);
+        gemm_pack_band(g, &band);
+        gemm_run_band(g, &band);
+    } while (gemm_next(g, &band, &band));
+}
+
+/* A storage type that is loaded and stored by vectors. */
+INLINE bool gemm_takes(int type) {
+    return type == MEZZO_F32 || type == MEZZO_BF16 || type == MEZZO_F16;
+}
+
+INLINE void gemm_run(const mzk_args *args, int64_t begin, int64_t end) {
+    const mzk_matmul_params *p = &args->p.matmul;
+    gemm g = {.args = args,
+              .a = {args->in[0], (mezzo_dtype)args->in_type[0], p->M, p->K,
+                    p->transpose_a ? 1 : p->K, p->transpose_a ? p->M : 1},
+              .b = {args->in[1], (mezzo_dtype)args->in_type[1], p->N, p->K,
+                    p->transpose_b ? p->K : 1, p->transpose_b ? 1 : p->N},
+              .units = (p->K + GEMM_STEP - 1) / GEMM_STEP};
+    /* Direct: units along K, none of them cut, nothing to widen. */
+    g.a_packed = p->transpose_a || p->K % GEMM_STEP != 0 || (!GEMM_PAIRS && g.a.type != MEZZO_F32);
+    int64_t rows = p->tile_m ? p->tile_m : end - begin, columns = p->tile_m ? p->tile_n : p->N;
+    int64_t panels = (columns + GEMM_COLUMNS - 1) / GEMM_COLUMNS;
+    g.band = p->tile_m ? p->band_n : GEMM_COLUMNS;
+    int64_t row_panels = (rows + VL - 1) / VL;
+    unsigned char *at = args->scratch;
+    g.b_panels = at;
+    at += g.band / GEMM_COLUMNS * GEMM_B_PANEL;
+    g.sums = (float *)(void *)at;
+    at += row_panels * 2 * panels * GEMM_BLOCK * GEMM_UNIT;
+    g.a_panels = at;
+    if (!p->tile_m) {
+        gemm_tile(&g, begin, end, 0, p->N);
+        return;
+    }
+    int64_t down = (p->M + p->tile_m - 1) / p->tile_m;
+    for (int64_t t = begin; t < end; t++) {
+        int64_t row = t % down * p->tile_m, column = t / down * p->tile_n;
+        gemm_tile(&g, row, gemm_least(row + p->tile_m, p->M), column,
+                  gemm_least(column + p->tile_n, p->N));
+    }
+}
+
+#endif
