@@ -86,6 +86,9 @@ typedef struct mezzo_trainer_config {
     /* Decay d of an average of the parameters, in [0, 1); 0: none.  Behind every commit, in FP32:
      * ema = w at the first, then ema = d ema + (1 - d) w.  State "ema/PARAM". */
     float ema;
+    /* Bytes that training may take: state, weights, activations, workspaces; 0: any.  What does not
+     * fit is made to fit by recomputation, besides what mezzo_model_config.recompute names. */
+    uint64_t memory_bytes;
 } mezzo_trainer_config;
 
 typedef struct mezzo_trainer mezzo_trainer;

@@ -155,6 +155,8 @@ static const mezzo_config_key keys[] = {
      "forward operations by name pattern that backward makes again instead of keeping their "
      "results; "
      "the last match wins, and one behind `!` keeps"},
+    {"train.memory_mib", MEZZO_CONFIG_INT, "0", NULL, 0, 1 << 30,
+     "memory that the plan may take, in MiB: it recomputes what it must to fit; 0: any"},
     {"train.weights", MEZZO_CONFIG_TEXT, "\"\"", NULL, 0, 0,
      "a run directory, or a safetensors file with mezzo's names, to start from; empty: random "
      "weights"},

@@ -37,7 +37,8 @@ static mezzo_status make(mzi_plan *plan, const mzi_plan_config *config) {
     MZI_TRY(mzi_pass_check_casts(plan->graph));
     mzi_hash_numerics(plan->graph, config->recipe, plan->numerics_hash);
     /* Behind the hash, since it changes no number. */
-    MZI_TRY(mzi_pass_recompute(plan->graph, config->recompute, config->recompute_count));
+    MZI_TRY(mzi_pass_recompute(plan->graph, config->recompute, config->recompute_count,
+                               config->recompute_chosen));
     MZI_TRY(mzi_pass_layout(plan->graph, plan->target));
     if (plan->graph->metered)
         MZI_TRY(mzi_pass_meters(plan));

@@ -52,7 +52,8 @@ bool mzi_master_is_low(const mezzo_graph *graph, int32_t param, const mzi_node *
 /* Take that cast out: `param` becomes a value of BF16, and what read the cast reads it. */
 void mzi_master_lower(mezzo_graph *graph, int32_t param);
 /* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
-mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count);
+mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count,
+                                int chosen);
 /* Packed weights for the calls that ask for them (passes/layout.c). */
 mezzo_status mzi_pass_layout(mezzo_graph *graph, mzi_target *target);
 /* Meters behind every node of forward and backward (passes/meters.c). */
@@ -68,6 +69,7 @@ typedef struct mzi_plan_config {
     bool strict;        /* DOWNGRADE if a kernel does not compute in the type of its call */
     const char *const *recompute;
     int recompute_count;
+    int recompute_chosen; /* the first of them were chosen to fit a budget */
 } mzi_plan_config;
 /* Run the passes after autocast; takes the graph over (on failure too). */
 mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *target,

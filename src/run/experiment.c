@@ -139,6 +139,18 @@ static mezzo_schedule schedule_of(const mezzo_config *c, int64_t steps) {
                             .decay = mezzo_config_int(c, "schedule.decay")};
 }
 
+/* What train.memory_mib leaves to training: evaluation has its own activations. */
+static mezzo_status budget_of(mzi_experiment *e, uint64_t *bytes) {
+    mezzo_plan_info eval;
+    *bytes = (uint64_t)mezzo_config_int(e->config, "train.memory_mib") << 20;
+    if (*bytes == 0)
+        return MEZZO_OK;
+    MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &eval));
+    uint64_t taken = eval.activation_bytes + eval.scratch_bytes;
+    *bytes = *bytes > taken ? *bytes - taken : 1;
+    return MEZZO_OK;
+}
+
 static mezzo_status make_trainer(mzi_experiment *e) {
     const mezzo_config *c = e->config;
     mezzo_param_group groups[LIST_MAX];
@@ -149,6 +161,8 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     e->steps = mezzo_config_int(c, "train.steps");
     if (e->steps == 0)
         e->steps = (samples + e->data.step_batch - 1) / e->data.step_batch;
+    uint64_t budget;
+    MZI_TRY(budget_of(e, &budget));
     const mezzo_trainer_config config = {.optimizer = optimizer_of(c, groups),
                                          .scaler = scaler_of(c),
                                          .clip = (float)mezzo_config_real(c, "train.clip"),
@@ -157,6 +171,7 @@ static mezzo_status make_trainer(mzi_experiment *e) {
                                          .no_salvage = !mezzo_config_bool(c, "train.salvage"),
                                          .meter_every = mezzo_config_int(c, "train.meter_every"),
                                          .ema = (float)mezzo_config_real(c, "train.ema"),
+                                         .memory_bytes = budget,
                                          .schedule = schedule_of(c, e->steps)};
     return mezzo_trainer_create(&e->trainer, e->model, &config);
 }

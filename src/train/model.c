@@ -230,7 +230,8 @@ mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_grap
     const mzi_plan_config config = {.recipe = recipe,
                                     .strict = model->precision.strict,
                                     .recompute = (const char *const *)model->recompute,
-                                    .recompute_count = model->recompute_count};
+                                    .recompute_count = model->recompute_count,
+                                    .recompute_chosen = model->recompute_chosen};
     MZI_TRY(mzi_plan_create(&e->plan, graph, &model->backend->target, &config));
     status = give_memory(model, e);
     if (status != MEZZO_OK)

@@ -44,6 +44,7 @@ struct mezzo_model {
     int segment_capacity;
     char **recompute; /* owned */
     int recompute_count;
+    int recompute_chosen; /* the first ones: by train/fit.c */
     uint64_t seed;
     mzi_backend *backend;
     mzi_state *states;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "train/fit.h"
 #include "train/masters.h"
 #include "train/resume.h"
 
@@ -98,16 +99,25 @@ static mezzo_status give_memory(mezzo_trainer *t) {
     return MEZZO_OK;
 }
 
-static mezzo_status plan(mezzo_trainer *t) {
+mezzo_status mzi_trainer_graph_create(mezzo_trainer *t, mezzo_graph **out) {
     mezzo_graph *graph;
-    char recipe[600];
+    t->update = (mzi_update){0};
     MZI_TRY(mzi_model_graph(t->model, MEZZO_ENTRY_TRAIN, &graph));
     graph->metered = true;
     mezzo_status status = append_tail(t, graph);
-    if (status != MEZZO_OK) {
+    if (status != MEZZO_OK)
         mzi_graph_destroy(graph);
-        return status;
-    }
+    else
+        *out = graph;
+    return status;
+}
+
+static mezzo_status plan(mezzo_trainer *t) {
+    mezzo_graph *graph;
+    char recipe[600];
+    if (t->config.memory_bytes > 0)
+        MZI_TRY(mzi_trainer_fit(t, t->config.memory_bytes));
+    MZI_TRY(mzi_trainer_graph_create(t, &graph));
     recipe_of(t, recipe, sizeof recipe);
     MZI_TRY(mzi_model_install(t->model, MEZZO_ENTRY_TRAIN, graph, recipe));
     return give_memory(t);

@@ -15,38 +15,45 @@
 
 typedef struct recompute_pass {
     mezzo_graph *graph;
-    bool *chosen;   /* by node of the old list */
-    int32_t *again; /* by value: the value that backward reads instead; 0: none yet */
+    const char **chosen; /* by node of the old list: why, or null */
+    int32_t *again;      /* by value: the value that backward reads instead; 0: none yet */
     mzi_rewrite list;
     int32_t value_count;
 } recompute_pass;
 
-/* The last pattern that matches decides; one with `!` in front keeps. */
-static bool is_chosen(const char *name, const char *const *patterns, int count) {
-    for (int p = count - 1; p >= 0; p--) {
+/* Why the node is recomputed, null if it is not.  The last pattern that matches decides; one with
+ * `!` in front keeps.  The first `chosen` are names. */
+static const char *reason_of(const char *name, const char *const *patterns, int count, int chosen) {
+    for (int p = count - 1; p >= chosen; p--) {
         bool keep = patterns[p][0] == '!';
         if (mzi_glob_match(patterns[p] + keep, name))
-            return !keep;
+            return keep ? NULL : "train.recompute names it";
     }
-    return false;
+    for (int p = 0; p < chosen; p++)
+        if (strcmp(patterns[p], name) == 0)
+            return "recomputed to fit train.memory_mib";
+    return NULL;
 }
 
 /* Casts and views go with what they are made from. */
-static bool goes_along(const recompute_pass *pass, const mzi_node *node) {
+static const char *goes_along(const recompute_pass *pass, const mzi_node *node) {
     int32_t producer = pass->graph->values[node->in[0]].producer;
-    return (node->op == &mzi_op_cast || node->op->view) && producer >= 0 && pass->chosen[producer];
+    bool follows = (node->op == &mzi_op_cast || node->op->view) && producer >= 0;
+    return follows ? pass->chosen[producer] : NULL;
 }
 
 static bool writes_state(const mzi_node *node) {
     return node->out_count == 0;
 }
 
-static void choose(recompute_pass *pass, const char *const *patterns, int count) {
+static void choose(recompute_pass *pass, const char *const *patterns, int count, int chosen) {
     const mezzo_graph *graph = pass->graph;
     for (int32_t n = 0; n < graph->node_count; n++) {
         const mzi_node *node = &graph->nodes[n];
-        pass->chosen[n] = node->phase == MZI_PHASE_FORWARD && !writes_state(node) &&
-                          (is_chosen(node->name, patterns, count) || goes_along(pass, node));
+        if (node->phase != MZI_PHASE_FORWARD || writes_state(node))
+            continue;
+        const char *why = reason_of(node->name, patterns, count, chosen);
+        pass->chosen[n] = why ? why : goes_along(pass, node);
     }
 }
 
@@ -75,7 +82,7 @@ static mezzo_status repeat(recompute_pass *pass, int32_t n) {
         MZI_TRY(replace(pass, producers(pass), &node.in[k]));
     node.name = mzi_arena_text(&graph->arena, "%s/again", node.name);
     node.phase = MZI_PHASE_BACKWARD;
-    node.reason = "train.recompute names it";
+    node.reason = pass->chosen[n];
     if (!node.name)
         return mzi_out_of_memory(graph->ctx, 0, "the names of a graph");
     for (int k = 0; k < node.out_count; k++) {
@@ -100,21 +107,22 @@ static mezzo_status run(recompute_pass *pass) {
     return MEZZO_OK;
 }
 
-mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count) {
+mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count,
+                                int chosen) {
     if (count == 0)
         return MEZZO_OK;
     size_t values = (size_t)graph->value_count;
-    size_t bytes = 2 * values * sizeof(int32_t) + (size_t)graph->node_count * sizeof(bool);
+    size_t why_bytes = (size_t)graph->node_count * sizeof(char *);
+    size_t bytes = why_bytes + 2 * values * sizeof(int32_t);
     recompute_pass pass = {.graph = graph, .list.graph = graph, .value_count = graph->value_count};
-    pass.again = mzi_alloc(graph->ctx, bytes);
-    if (!pass.again)
+    pass.chosen = mzi_alloc(graph->ctx, bytes);
+    if (!pass.chosen)
         return mzi_out_of_memory(graph->ctx, bytes, "recomputation");
-    int32_t *producer = pass.again + values;
-    pass.chosen = (bool *)(producer + values);
+    pass.again = (int32_t *)(pass.chosen + graph->node_count);
     for (size_t v = 0; v < values; v++)
-        producer[v] = graph->values[v].producer;
-    choose(&pass, patterns, count);
+        pass.again[values + v] = graph->values[v].producer;
+    choose(&pass, patterns, count, chosen);
     mezzo_status status = run(&pass);
-    mzi_free(graph->ctx, pass.again, bytes);
+    mzi_free(graph->ctx, pass.chosen, bytes);
     return mzi_rewrite_end(&pass.list, status);
 }
