@@ -16,6 +16,7 @@ enum {
     TILE_M = 1024,
     TILE_M_MIN = 64,
     FEW_ROWS = 256,
+    BAND_MAX = 32 * COLUMNS,
     TILES = 8, /* enough for a few workers to share evenly */
     A_BYTES = 1 << 20,
     B_BYTES = 384 << 10
@@ -39,7 +40,7 @@ int64_t mzk_matmul_cut(mzk_matmul_params *p) {
     int64_t depth = pair * least(p->K, SPLIT * 2);
     bool few = p->M < FEW_ROWS;
     int64_t bytes = p->transpose_a ? 2 * B_BYTES : few ? B_BYTES / 2 : B_BYTES;
-    int64_t band = bytes / depth / COLUMNS * COLUMNS;
+    int64_t band = least(bytes / depth / COLUMNS * COLUMNS, BAND_MAX);
     int64_t max_m = p->transpose_a ? least(A_BYTES / depth, TILE_M) : TILE_M;
     max_m = max_m > TILE_M_MIN ? max_m / ROWS * ROWS : TILE_M_MIN;
     int64_t down = ceiling(p->M, max_m), across = ceiling(p->N, few ? 8 * band : band);
@@ -66,7 +67,7 @@ uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *params) {
         return 0;
     int64_t panels = ceiling(p->tile_m ? p->tile_n : p->N, COLUMNS);
     int64_t rows = ceiling(p->tile_m ? p->tile_m : p->M, ROWS) * ROWS;
-    int64_t b = (p->tile_m ? p->band_n : COLUMNS) * SPLIT, sums = rows / 8 * panels * BLOCK,
-            a = rows * (SPLIT + 1);
+    int64_t b = (p->tile_m ? p->band_n : COLUMNS) * SPLIT;
+    int64_t sums = rows / 8 * panels * BLOCK, a = rows * (SPLIT + 1);
     return (uint64_t)(b + sums + a) * sizeof(float);
 }
