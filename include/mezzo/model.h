@@ -98,6 +98,16 @@ MEZZO_API int mezzo_model_segment_count(const mezzo_model *model);
 /* `index` in 0..count - 1; its text lives until the segments are chosen anew. */
 MEZZO_API mezzo_segment mezzo_model_segment_at(const mezzo_model *model, int index);
 
+/* With MEZZO_SPEED_GATE_AUTO and BF16 on a device that has BF16 products: time layers (linear and
+ * conv2d of 1 MFLOP to 256 MFLOP forward, each shape once) in BF16 and in FP32, and hold those in
+ * FP32 that take longer in BF16, by the rule in docs/numerics.md ("Speed gate").  Replaces
+ * mezzo_precision.slow.  It asks a clock: call it before the training graph is planned (a trainer
+ * plans it), and keep what it chose with the state.  Nothing happens otherwise. */
+MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_measure_speed(mezzo_model *model);
+MEZZO_API int mezzo_model_slow_count(const mezzo_model *model);
+/* `index` in 0..count - 1; its text lives until they are measured anew. */
+MEZZO_API mezzo_slow_layer mezzo_model_slow_at(const mezzo_model *model, int index);
+
 /* The plan of an entry point in figures; planned at its first use. */
 typedef struct mezzo_plan_info {
     int op_count, cast_count, call_count, fallback_count;

@@ -42,6 +42,21 @@ enum {
     MEZZO_SEGMENT_EXPONENT_MAX = 60 /* so that between two of them a factor is a normal FP32 */
 };
 
+/* What `compute` BF16 means where a device has no BF16 products, and computes them in FP32 behind
+ * conversions: OFF, BF16 all the same, which takes less memory and more time; AUTO, FP32 for all
+ * that no override names. */
+typedef enum mezzo_speed_gate {
+    MEZZO_SPEED_GATE_OFF,
+    MEZZO_SPEED_GATE_AUTO
+} mezzo_speed_gate;
+
+/* A layer that AUTO holds in FP32, with its backward, since its products were measured to take
+ * longer in BF16 (mezzo_model_measure_speed).  A name that the graph has not is CONFIG. */
+typedef struct mezzo_slow_layer {
+    const char *name;
+    double bf16_us, f32_us; /* forward and backward, weights prepared; 0: not measured here */
+} mezzo_slow_layer;
+
 /* Statistics and parameter gradients are FP32 whatever `compute` says. */
 typedef struct mezzo_precision {
     mezzo_dtype compute; /* F32 (also if NONE), BF16, F16; F64 on the `ref` device only */
@@ -54,6 +69,9 @@ typedef struct mezzo_precision {
     mezzo_lint_mode lint; /* of what the types cannot hold */
     const mezzo_segment *segments; /* in the order of the plan */
     int segment_count;
+    mezzo_speed_gate speed_gate;
+    const mezzo_slow_layer *slow; /* read with AUTO */
+    int slow_count;
 } mezzo_precision;
 
 /* Loss scaling.  FP16 gradients of 2^-25 or less round to zero: the loss is multiplied by S before

@@ -81,6 +81,7 @@ typedef struct mezzo_summary {
     double eval_loss, eval_value;
     bool has_average; /* train.ema: the average of the weights was evaluated too, with */
     double ema_eval_loss, ema_eval_value;
+    double start_ms; /* from the beginning of the run to its first step: data, model, plan */
     double step_ms_median, samples_per_s;
     double tokens_per_s; /* 0 for images */
     uint64_t peak_rss_bytes, planned_bytes;

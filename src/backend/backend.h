@@ -22,6 +22,7 @@ typedef struct mzi_backend {
     /* Zeroed memory.  OUT_OF_MEMORY leaves `*out` untouched. */
     mezzo_status (*buffer_create)(struct mzi_backend *backend, uint64_t bytes, mzi_buffer *out);
     void (*buffer_destroy)(struct mzi_backend *backend, mzi_buffer *buffer); /* zeroed: allowed */
+    /* Workers may upload at once to parts of a buffer that do not overlap. */
     mezzo_status (*upload)(struct mzi_backend *backend, mzi_buffer *buffer, uint64_t offset,
                            const void *data, uint64_t bytes);
     mezzo_status (*download)(struct mzi_backend *backend, const mzi_buffer *buffer, uint64_t offset,

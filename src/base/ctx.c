@@ -4,19 +4,24 @@
 #include <string.h>
 
 #include "base/ctx.h"
+#include "base/pages.h"
 
 #define THREADS_MAX 1024
 
 static void *default_alloc(void *user, size_t bytes, size_t align) {
     (void)user;
     void *memory;
+    if (mzi_pages_suit(bytes))
+        return mzi_pages_take(bytes);
     return posix_memalign(&memory, align, bytes) == 0 ? memory : NULL;
 }
 
 static void default_free(void *user, void *memory, size_t bytes) {
     (void)user;
-    (void)bytes;
-    free(memory);
+    if (mzi_pages_suit(bytes))
+        mzi_pages_return(memory, bytes);
+    else
+        free(memory);
 }
 
 static mezzo_status check(mezzo_ctx *ctx, const mezzo_ctx_config *config) {
@@ -56,6 +61,7 @@ static mezzo_status create(mezzo_ctx **out, mezzo_ctx *first, const mezzo_ctx_co
     if (!ctx)
         return mzi_out_of_memory(first, sizeof *ctx, "the context");
     ctx->allocator = first->allocator;
+    ctx->has_pages = first->allocator.alloc == default_alloc;
     ctx->log = config->log;
     ctx->log_user = config->log_user;
     ctx->isa = config->isa == MEZZO_ISA_AUTO ? mzi_cpu_isa() : config->isa;

@@ -12,6 +12,7 @@
 
 struct mezzo_ctx {
     mezzo_allocator allocator;
+    bool has_pages; /* its large blocks come zeroed (base/pages.h) */
     mezzo_log_fn *log;
     void *log_user;
     mezzo_isa isa;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/ctx.h"
+#include "base/pages.h"
 
 /* An empty block still needs an address of its own: null means that memory is exhausted. */
 static size_t held_bytes(size_t bytes) {
@@ -24,6 +25,8 @@ void *mzi_alloc(mezzo_ctx *ctx, size_t bytes) {
     if (!memory)
         return NULL;
     count_taken(ctx, held);
+    if (ctx->has_pages && mzi_pages_suit(held))
+        return memory;
     return memset(memory, 0, held);
 }
 

@@ -13,6 +13,7 @@
 #include "base/team.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -25,11 +26,17 @@
 #define SPIN_NS 40000
 /* Looks at the word between two looks at the clock, which costs as much as several of them. */
 #define LOOKS 32
+/* Another program's thread on a worker's CPU takes turns with it, a few milliseconds each.  If a
+ * turn ends inside of a chunk, all others wait for that chunk through the other's turn.  So a
+ * worker offers its turn between two chunks, well before it would be taken from it: where nobody
+ * wants it, that costs less than a microsecond. */
+#define TURN_NS 500000
 #define CHUNKS_MAX ((int64_t)UINT32_MAX)
 
 typedef struct member {
     mzi_team *team;
     int worker;
+    int64_t turn_ns; /* when it began */
     pthread_t thread;
 } member;
 
@@ -130,7 +137,15 @@ static void finish_chunk(mzi_team *team, int64_t chunks) {
     pthread_cond_signal(&team->loop_ends);
 }
 
-/* Claim and run chunks until none is left. */
+static void offer_turn(member *self) {
+    int64_t now = mzi_clock_ns();
+    if (now - self->turn_ns < TURN_NS)
+        return;
+    sched_yield();
+    self->turn_ns = mzi_clock_ns();
+}
+
+/* Claim and run chunks until none is left.  The caller keeps its turn: without it no loop ends. */
 static void work(mzi_team *team, int worker) {
     uint64_t left = atomic_load(&team->left);
     while ((uint32_t)left > 0) {
@@ -145,6 +160,8 @@ static void work(mzi_team *team, int worker) {
         int64_t first = begin + (chunks - (int64_t)(uint32_t)left) * grain;
         fn(arg, worker, first, end - first > grain ? first + grain : end);
         finish_chunk(team, chunks);
+        if (worker > 0)
+            offer_turn(&team->members[worker]);
         left = atomic_load(&team->left);
     }
 }

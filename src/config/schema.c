@@ -65,6 +65,11 @@ static const mezzo_config_key keys[] = {
      "one is the bf16 weight; bf16: no more than that"},
     {"precision.rounding", MEZZO_CONFIG_CHOICE, "stochastic", "stochastic|nearest", 0, 0,
      "of masters of bf16 at each step; nearest loses updates below half a unit in the last place"},
+    {"precision.speed_gate", MEZZO_CONFIG_CHOICE, "auto", "auto|off", 0, 0,
+     "auto: compute in f32 what is slower in bf16: all without instructions for it, else layers "
+     "that are measured before the first step; off: bf16 all the same, which takes less memory"},
+    {"precision.speed_pins", MEZZO_CONFIG_RECORD_LIST, "[]", "layer:text", 0, 0,
+     "layers to hold in f32 as plan.json has them, instead of measuring"},
     {"precision.strict", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
      "fail if a kernel would not compute in the type asked for"},
     {"precision.lint", MEZZO_CONFIG_CHOICE, "error", "error|warn|off", 0, 0,

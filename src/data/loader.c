@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/rng.h"
 #include "data/source.h"
@@ -79,9 +78,8 @@ static void fill(mezzo_loader *loader, slot *to) {
 
 static void *prefetch_main(void *arg) {
     mezzo_loader *loader = arg;
-    /* Waiting for a batch costs more than a worker's share of a busy core; still, the step comes
-     * first.  Failure only means an equal share. */
-    (void)setpriority(PRIO_PROCESS, 0, 5);
+    /* As urgent as the step: beside a busy program a nicer thread gets so little that the step
+     * waits for it, tens of milliseconds for a batch that takes a tenth of one to make. */
     pthread_mutex_lock(&loader->mutex);
     while (!loader->stop) {
         if (loader->made == loader->released + (uint64_t)loader->slot_count) {

@@ -37,7 +37,8 @@ typedef enum mzi_rule {
     MZI_RULE_CONTRACT, /* the operation does not take the type of its class */
     MZI_RULE_CAST,     /* a conversion that another node needs              */
     MZI_RULE_LAYOUT,   /* a rearrangement that a kernel asks for            */
-    MZI_RULE_SEGMENT   /* a factor between two segments of backward         */
+    MZI_RULE_SEGMENT,  /* a factor between two segments of backward         */
+    MZI_RULE_SPEED     /* class low, but slower there: the speed gate       */
 } mzi_rule;
 const char *mzi_rule_name(mzi_rule rule);
 
@@ -118,6 +119,7 @@ struct mezzo_graph {
     int32_t loss_rows;     /* F32 scalar: the rows that the loss is a mean over */
     int32_t loss_scale;    /* input, F32 scalar: the seed of backward */
     int32_t position;      /* input, I32 [1]: tokens before this one; DECODE only */
+    int32_t slow_count;    /* nodes that the speed gate keeps in FP32 */
     bool metered;          /* its plan gets meters (passes/meters.c) */
     int32_t rng; /* input, I32 [4]: seed, step, sample offset; made by the first dropout */
 };

@@ -36,8 +36,9 @@ typedef struct mzi_plan {
 } mzi_plan;
 
 /* Types and casts (passes/autocast.c): one table for all devices, overrides by name, a reason each.
- */
-mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision);
+ * `no_bf16` is the target's: the speed gate, if `precision` has one, asks it. */
+mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision,
+                               const char *no_bf16);
 /* Fails if a cast converts to the type that its input already has, or what another cast gives. */
 mezzo_status mzi_pass_check_casts(mezzo_graph *graph);
 /* What each value is expected to be before the first step (passes/range.c); `ranges` by value. */

@@ -30,6 +30,7 @@ typedef struct mzi_layout {
 struct mzi_target {
     const char *name;
     bool has_f64;
+    const char *no_bf16; /* why its BF16 products are no faster than FP32's; null: they are */
     const char *(*versions)(const mzi_target *target); /* libraries, for the execution hash */
     mezzo_status (*choose)(mzi_target *target, const struct mzi_call *call, mzi_choice *out);
     void (*release)(mzi_target *target, mzi_choice *choice); /* a zeroed one is allowed */

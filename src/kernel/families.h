@@ -53,7 +53,7 @@ typedef union mzk_params {
         int64_t grain; /* rows of a chunk, for `_part` families */
         int64_t parts; /* for sum_parts */
         float alpha, beta;
-        uint64_t stream; /* for dropout: name hash */
+        uint64_t stream; /* for dropout and normal: name hash */
     } e;
     mzk_conv_params conv;
     mzk_pool_params pool;
@@ -140,6 +140,11 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              1/(1 - alpha).  Element j of row r has the number i = (r + sample offset) n + j;
  *              its random word is word i mod 4 of mzi_rng4(seed, stream, block i / 4, step), and
  *              it is kept when mzi_uniform(word) >= alpha.  A dropped NaN stays NaN.
+ * normal       [n] out y; in key (i32 [4]: seed low, seed high, step, calls before).  Normal values
+ *              of deviation alpha, by the method of Box and Muller.  Element i of y has the number
+ *              m = i + n key[3]; with u = mzi_uniform of the words of mzi_rng4(seed, stream, block
+ *              m / 4, step), elements 2j and 2j + 1 of a block are
+ *              alpha sqrt(-2 ln(1 - u[2j])) { cos, sin }(2 pi u[2j + 1]).
  * sum_part     [n] out part [chunks] f32; in x.  part[begin / grain] = sum of x.
  * colsum_part  [rows] out part [chunks,n] f32; in x [rows,n].  Sums down each column of the chunk.
  * sum_parts    [n] out y [n]; in part [parts,n] f32.  y = alpha (sum over parts, in order).

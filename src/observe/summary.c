@@ -46,6 +46,7 @@ static void put_summary(mzi_json *json, const mezzo_summary *s) {
         put_real(json, "ema_eval_value", s->ema_eval_value);
         put_real(json, "ema_eval_loss", s->ema_eval_loss);
     }
+    put_real(json, "start_ms", s->start_ms);
     put_real(json, "step_ms_median", s->step_ms_median);
     put_real(json, "samples_per_s", s->samples_per_s);
     if (s->tokens_per_s > 0.0)

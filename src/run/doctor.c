@@ -1,5 +1,6 @@
 /* The machine and the build, and what they mean for the choice of a precision. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include "base/cgroup.h"
 #include "base/text.h"
 #include "mezzo/run.h"
+#include "run/load.h"
 #include "run/report.h"
 
 #define DATA_PATH "/usr/share/datasets/fashion-mnist"
@@ -20,6 +22,7 @@ typedef struct findings {
     int threads, cpus;
     long cpus_online;
     uint64_t quota_milli; /* thousandths of a CPU; UINT64_MAX: no limit */
+    double load_average;  /* of a minute; 0: not known */
     uint64_t memory_available, memory_machine;
     const char *dnnl;
     bool has_dnnl, has_data, bf16_is_native;
@@ -54,14 +57,22 @@ static uint64_t machine_memory(void) {
 }
 
 static void collect_warnings(findings *f) {
-    if (f->threads > f->cpus)
-        warn(f, "%d threads on %d CPUs get in each other's way: leave train.threads at auto",
-             f->threads, f->cpus);
+    const mzi_load load = {.threads = f->threads,
+                           .cpus = f->cpus,
+                           .cpus_online = f->cpus_online,
+                           .quota_milli = f->quota_milli,
+                           .average = f->load_average};
+    char text[MZI_LOAD_TEXT];
+    for (int k = 0; k < MZI_LOAD_WARNINGS; k++)
+        if (mzi_load_warning(&load, (mzi_load_kind)k, text))
+            warn(f, "%s", text);
     if (f->isa_used < f->isa_best)
         warn(f, "held to %s, and the CPU has %s: leave the instruction set at auto",
              mezzo_isa_name(f->isa_used), mezzo_isa_name(f->isa_best));
     if (!f->bf16_is_native)
-        warn(f, "bf16 has no products of its own here%s: it saves memory, and is slower than fp32",
+        warn(f,
+             "bf16 has no products of its own here%s: runs that ask for it compute in f32 "
+             "(precision.speed_gate); off keeps bf16, smaller and slower than fp32",
              f->isa_used < MEZZO_ISA_AVX512_BF16 ? " (the CPU needs AVX512_BF16)" : "");
     if (!f->has_dnnl)
         warn(f, "built without oneDNN: matrix products and convolutions run in plain C, far "
@@ -80,6 +91,8 @@ static void examine(findings *f, mezzo_ctx *ctx) {
     f->cpus = mzi_cpu_count();
     f->cpus_online = sysconf(_SC_NPROCESSORS_ONLN);
     f->quota_milli = mzi_cgroup_read("").milli_cpus;
+    if (getloadavg(&f->load_average, 1) != 1)
+        f->load_average = 0.0;
     f->memory_available = mzi_memory_available();
     f->memory_machine = machine_memory();
     f->dnnl = mzi_dnnl_version();
@@ -106,6 +119,8 @@ static void put_machine(mzi_text *p, const findings *f) {
     if (f->quota_milli != UINT64_MAX)
         mzi_text_put(p, " (the control group allows %.2f)", (double)f->quota_milli / 1000.0);
     mzi_text_put(p, "\n  %-17s %d\n", "threads", f->threads);
+    mzi_text_put(p, "  %-17s %.2f threads that want a CPU, over the last minute\n", "load",
+                 f->load_average);
     mzi_text_put(p, "\nMemory\n");
     mzi_text_put(p, "  %-17s %.1f GiB of %.1f GiB\n", "available", gibibytes(f->memory_available),
                  gibibytes(f->memory_machine));
@@ -117,7 +132,8 @@ static void put_precisions(mzi_text *p, const findings *f) {
                  "the reference: IEEE arithmetic throughout");
     mzi_text_put(p, "  %-17s %-9s %s\n", "bf16", f->bf16_is_native ? "native" : "converted",
                  f->bf16_is_native ? "products in BF16, sums in FP32; half the memory traffic"
-                                   : "half the memory, computed in FP32 after a conversion");
+                                   : "runs compute in FP32 instead; with precision.speed_gate off, "
+                                     "half the memory, converted");
     mzi_text_put(p, "  %-17s %-9s %s\n", "fp16", "converted",
                  f->has_fp16 ? "computed in FP32 (the CPU's FP16 is not used); bf16 is faster"
                              : "stored and rounded as FP16, computed in FP32: no faster");
@@ -153,14 +169,15 @@ static json_t *build_json(const findings *f) {
     json_t *quota =
         f->quota_milli == UINT64_MAX ? json_null() : json_real((double)f->quota_milli / 1000.0);
     return json_pack(
-        "{s:{s:s,s:s,s:s,s:b,s:b,s:i,s:I,s:o,s:i},s:{s:I,s:I},s:{s:b,s:b,s:s},s:{s:s,s:o,s:s},"
+        "{s:{s:s,s:s,s:s,s:b,s:b,s:i,s:I,s:o,s:i,s:f},s:{s:I,s:I},s:{s:b,s:b,s:s},s:{s:s,s:o,s:s},"
         "s:{s:s?},s:o}",
         "cpu", "name", f->cpu, "isa", mezzo_isa_name(f->isa_used), "isa_best",
         mezzo_isa_name(f->isa_best), "avx512_fp16", f->has_fp16, "amx_bf16", f->has_amx, "cpus",
         f->cpus, "cpus_online", (json_int_t)f->cpus_online, "cgroup_cpus", quota, "threads",
-        f->threads, "memory", "available_bytes", (json_int_t)f->memory_available, "machine_bytes",
-        (json_int_t)f->memory_machine, "precision", "bf16_native", f->bf16_is_native, "fp16_native",
-        false, "recommended", f->recommended, "build", "mezzo", mezzo_version(), "onednn",
+        f->threads, "load_average", f->load_average, "memory", "available_bytes",
+        (json_int_t)f->memory_available, "machine_bytes", (json_int_t)f->memory_machine,
+        "precision", "bf16_native", f->bf16_is_native, "fp16_native", false, "recommended",
+        f->recommended, "build", "mezzo", mezzo_version(), "onednn",
         f->has_dnnl ? json_string(f->dnnl) : json_null(), "jansson", jansson_version_str(), "data",
         "fashion-mnist", f->has_data ? DATA_PATH : NULL, "warnings", warnings);
 }

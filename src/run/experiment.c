@@ -33,6 +33,11 @@ static mezzo_lint_mode lint_of(const mezzo_config *c) {
                                        : MEZZO_LINT_STOP;
 }
 
+static mezzo_speed_gate speed_gate_of(const mezzo_config *c) {
+    return strcmp(mezzo_config_text(c, "precision.speed_gate"), "off") == 0 ? MEZZO_SPEED_GATE_OFF
+                                                                            : MEZZO_SPEED_GATE_AUTO;
+}
+
 static mezzo_master master_of(const mezzo_config *c) {
     const char *form = mezzo_config_text(c, "precision.master");
     return strcmp(form, "split") == 0  ? MEZZO_MASTER_SPLIT
@@ -44,6 +49,7 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     const mezzo_config *c = e->config;
     mezzo_override overrides[LIST_MAX];
     mezzo_segment segments[LIST_MAX];
+    mezzo_slow_layer slow[LIST_MAX];
     const char *recompute[LIST_MAX];
     mezzo_model_config config = {.build = build,
                                  .user = e,
@@ -65,10 +71,13 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
                                          .strict = mezzo_config_bool(c, "precision.strict"),
                                          .master = master_of(c),
                                          .lint = lint_of(c),
-                                         .segments = segments};
+                                         .segments = segments,
+                                         .slow = slow};
+    config.precision.speed_gate = speed_gate_of(c);
     config.precision.master_nearest =
         strcmp(mezzo_config_text(c, "precision.rounding"), "nearest") == 0;
     MZI_TRY(mzi_pinned_segments(e, segments, LIST_MAX, &config.precision.segment_count));
+    MZI_TRY(mzi_speed_pins(e, slow, LIST_MAX, &config.precision.slow_count));
     return mezzo_model_create(&e->model, e->ctx, &config, entry);
 }
 
@@ -192,6 +201,7 @@ mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
     MZI_TRY(mzi_dataset_open(&e->data, e->ctx, config, e->kind->data));
     MZI_TRY(make_model(e, MEZZO_ENTRY_TRAIN));
     const mezzo_scaler_config scaler = scaler_of(config);
+    MZI_TRY(mzi_experiment_speed_gate(e));
     MZI_TRY(mzi_experiment_segments(e, &scaler));
     MZI_TRY(blame_loss_scale(e, make_trainer(e)));
     return lint_of(config) == MEZZO_LINT_OFF ? MEZZO_OK : mzi_lint_warn_unmatched(e);

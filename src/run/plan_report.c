@@ -118,6 +118,28 @@ static void put_segments(mzi_text *text, const mezzo_model *model) {
     }
 }
 
+static void put_slow(mzi_text *text, const mezzo_model *model) {
+    int count = mezzo_model_slow_count(model);
+    mzi_text_put(text, "speed gate  %d layers in f32\n", count);
+    for (int k = 0; k < count; k++) {
+        mezzo_slow_layer s = mezzo_model_slow_at(model, k);
+        mzi_text_put(text, "  %s", s.name);
+        if (s.bf16_us > 0.0)
+            mzi_text_put(text, ": %.0f us in bf16, %.0f in f32", s.bf16_us, s.f32_us);
+        mzi_text_put(text, "\n");
+    }
+}
+
+static json_t *slow_json(const mezzo_model *model) {
+    json_t *layers = json_array();
+    for (int k = 0; k < mezzo_model_slow_count(model); k++) {
+        mezzo_slow_layer s = mezzo_model_slow_at(model, k);
+        json_array_append_new(layers, json_pack("{s:s,s:f,s:f}", "layer", s.name, "bf16_us",
+                                                s.bf16_us, "f32_us", s.f32_us));
+    }
+    return layers;
+}
+
 static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint64_t eval_bytes,
                             mzi_text *text) {
     widths w;
@@ -131,6 +153,8 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     mzi_plan_masters_text(text, e->model);
     put_scale(text, e);
     put_segments(text, e->model);
+    if (e->has_speed_pins)
+        put_slow(text, e->model);
     put_memory(text, info, eval_bytes);
     mzi_text_put(text, "\nwork        %.2f GFLOP a step in %d kernel calls, %d of them fallbacks\n",
                  info->flops * 1e-9, info->call_count, info->fallback_count);
@@ -188,7 +212,7 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     *out = json_pack(
         "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},"
-        "s:{s:i,s:I},s:{s:s,s:f},s:o,s:o,s:o,s:o}",
+        "s:{s:i,s:I},s:{s:s,s:f},s:o,s:o,s:o,s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -200,8 +224,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         "meters", "tensors", info->meter_count, "every",
         (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "loss_scale", "mode",
         mzi_scale_mode_name(scaler.config.mode), "init", scaler.scale, "rules", rules, "masters",
-        mzi_plan_masters_json(e->model), "segments", segments_json(e->model), "operations",
-        operations);
+        mzi_plan_masters_json(e->model), "segments", segments_json(e->model), "speed_pins",
+        slow_json(e->model), "operations", operations);
     return MEZZO_OK;
 }
 

@@ -28,6 +28,8 @@ static const struct {
     [MZI_RULE_LAYOUT] = {"a copy in the order that a kernel reads", "kernel that reads it", false},
     [MZI_RULE_SEGMENT] = {"an exact factor between two segments of backward",
                           "precision.loss_scale.segments (docs/numerics.md, Segments)", false},
+    [MZI_RULE_SPEED] = {"f32, since a lower type is slower here",
+                        "precision.speed_gate (docs/numerics.md, Speed gate)", false},
 };
 enum {
     RULES = sizeof rules / sizeof *rules

@@ -5,6 +5,7 @@
 
 #include "base/ctx.h"
 #include "mezzo/run.h"
+#include "mezzo/safetensors.h"
 #include "run/dataset.h"
 
 enum {
@@ -33,7 +34,8 @@ typedef struct mzi_experiment {
     int64_t steps; /* committed ones to reach */
     /* So far, in the runs that this one continues too. */
     int64_t samples, overflow_events;
-    float *masters; /* room for the weights while their average is evaluated, or null */
+    bool has_speed_pins; /* the speed gate has chosen, perhaps nothing */
+    float *masters;      /* room for the weights while their average is evaluated, or null */
     size_t masters_bytes;
 } mzi_experiment;
 
@@ -78,6 +80,15 @@ mezzo_status mzi_pinned_segments(const mzi_experiment *e, mezzo_segment *segment
 /* With precision.loss_scale.segments auto, and none pinned: choose them for the scale that `config`
  * starts with. */
 mezzo_status mzi_experiment_segments(mzi_experiment *e, const mezzo_scaler_config *config);
+
+/* Those of precision.speed_pins. */
+mezzo_status mzi_speed_pins(const mzi_experiment *e, mezzo_slow_layer *slow, int capacity,
+                            int *count);
+/* With precision.speed_gate auto, and none pinned: take them from the run that is continued, or
+ * measure. */
+mezzo_status mzi_experiment_speed_gate(mzi_experiment *e);
+/* What the next run reads; `*text` is what the note borrows, freed with mezzo_text_free. */
+mezzo_status mzi_speed_note(const mzi_experiment *e, mezzo_safetensors_note *note, char **text);
 
 /* mezzo_run_train, shown to the hooks under `label`. */
 mezzo_status mzi_run_train_as(mezzo_runner *runner, const mezzo_config *config, const char *label,

@@ -110,20 +110,28 @@ mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const ch
     tensors t;
     mzi_saved_notes more;
     mzi_saved saved = saved_of(e);
+    char *pins = NULL;
     mzi_saved_write(&saved, &more);
-    MZI_TRY(make_tensors(e, &t));
+    if (e->has_speed_pins)
+        MZI_TRY(mzi_speed_note(e, &more.notes[more.count++], &pins));
+    mezzo_status status = make_tensors(e, &t);
+    if (status != MEZZO_OK) {
+        mezzo_text_free(e->ctx, pins);
+        return status;
+    }
     const mzi_weights_info info = {.step = saved.state.step,
                                    .plan_hash = plan_hash,
                                    .precision = e->precision,
                                    .notes = more.notes,
                                    .note_count = more.count};
     const mzi_safetensors_source source = {read_part, &t}, average = {read_average, &t};
-    mezzo_status status = mzi_weights_save(e->ctx, &mzi_fs_real, folder, t.weights, t.weight_count,
-                                           t.moments, t.moment_count, &source, &info);
+    status = mzi_weights_save(e->ctx, &mzi_fs_real, folder, t.weights, t.weight_count, t.moments,
+                              t.moment_count, &source, &info);
     if (status == MEZZO_OK && saved.state.averaged > 0)
         status = mzi_weights_save_one(e->ctx, &mzi_fs_real, folder, MZI_EMA_FILE, t.weights,
                                       t.weight_count, &average, &info);
     free_tensors(&t);
+    mezzo_text_free(e->ctx, pins);
     return status;
 }
 

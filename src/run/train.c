@@ -230,12 +230,25 @@ static mezzo_status note_continue(training *t, const mezzo_step_result *r) {
     return event(t, r, "continue", fields, 1);
 }
 
+static mezzo_status note_slow(training *t, const mezzo_step_result *r) {
+    for (int k = 0; k < mezzo_model_slow_count(t->e.model); k++) {
+        mezzo_slow_layer layer = mezzo_model_slow_at(t->e.model, k);
+        const mzi_field fields[] = {{"layer", layer.name, 0.0},
+                                    {"bf16_us", NULL, layer.bf16_us},
+                                    {"f32_us", NULL, layer.f32_us}};
+        MZI_TRY(event(t, r, "speed", fields, 3));
+    }
+    return MEZZO_OK;
+}
+
 static mezzo_status loop(training *t) {
     const mezzo_trainer_state from = mezzo_trainer_get_state(t->e.trainer);
     mezzo_step_result r = {.step = from.step, .attempt = from.attempt};
+    MZI_TRY(note_slow(t, &r));
     if (from.attempt > 0)
         MZI_TRY(note_continue(t, &r));
     t->progress = (mezzo_progress){.label = t->label, .step = r.step, .steps = t->e.steps};
+    t->summary.start_ms = (double)(mzi_clock_ns() - t->started_ns) * 1e-6;
     while (r.step < t->e.steps && !t->stopped) {
         MZI_TRY(one_step(t, &r));
         note_progress(t, &r);

@@ -15,6 +15,8 @@ static mezzo_status copy_overrides(mezzo_model *model, const mezzo_precision *pr
     model->precision.override_count = 0;
     model->precision.segments = NULL;
     model->precision.segment_count = 0;
+    model->precision.slow = NULL;
+    model->precision.slow_count = 0;
     if (!precision->override_count)
         return MEZZO_OK;
     size_t bytes = (size_t)precision->override_count * sizeof *model->overrides;
@@ -80,10 +82,15 @@ static mezzo_status create(mezzo_model *model, const mezzo_model_config *config,
     MZI_TRY(copy_recompute(model, config));
     MZI_TRY(
         mzi_model_set_segments(model, config->precision.segments, config->precision.segment_count));
+    MZI_TRY(mzi_model_set_slow(model, config->precision.slow, config->precision.slow_count));
     MZI_TRY(mzi_backend_create(&model->backend, model->ctx, config->device));
     MZI_TRY(check_device(model));
     mezzo_graph *graph;
     MZI_TRY(mzi_model_graph(model, entry, &graph));
+    if (graph->slow_count && model->backend->target.no_bf16)
+        mzi_log(model->ctx, MEZZO_LOG_INFO,
+                "%s: computing in f32; precision.speed_gate: off keeps bf16 for memory's sake",
+                model->backend->target.no_bf16);
     mzi_graph_destroy(graph);
     return MEZZO_OK;
 }
@@ -144,6 +151,7 @@ void mezzo_model_destroy(mezzo_model *model) {
         mzi_free_text(ctx, (char *)(uintptr_t)model->overrides[k].match);
     mzi_free(ctx, model->overrides, (size_t)model->override_capacity * sizeof *model->overrides);
     mzi_model_free_segments(model);
+    mzi_model_free_slow(model);
     for (int k = 0; k < model->recompute_count; k++)
         mzi_free_text(ctx, model->recompute[k]);
     mzi_free(ctx, model->recompute, (size_t)model->recompute_count * sizeof *model->recompute);
@@ -159,7 +167,7 @@ static mezzo_status build(mezzo_model *model, mezzo_graph *graph) {
         MZI_FAIL(model->ctx, status, "the model's build function failed");
     if (graph->entry == MEZZO_ENTRY_TRAIN)
         MZI_TRY(mzi_differentiate(graph));
-    MZI_TRY(mzi_pass_autocast(graph, &model->precision));
+    MZI_TRY(mzi_pass_autocast(graph, &model->precision, model->backend->target.no_bf16));
     if (graph->entry == MEZZO_ENTRY_TRAIN)
         MZI_TRY(
             mzi_pass_segments(graph, model->precision.segments, model->precision.segment_count));

@@ -42,6 +42,8 @@ struct mezzo_model {
     int override_capacity;
     mezzo_segment *segments; /* owned; precision.segments is this */
     int segment_capacity;
+    mezzo_slow_layer *slow; /* owned; precision.slow is this */
+    int slow_capacity;
     char **recompute; /* owned */
     int recompute_count;
     int recompute_chosen; /* the first ones: by train/fit.c */
@@ -80,6 +82,10 @@ mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase firs
 /* Copy the segments of backward in place of those that are there (segments.c). */
 mezzo_status mzi_model_set_segments(mezzo_model *model, const mezzo_segment *segments, int count);
 void mzi_model_free_segments(mezzo_model *model);
+
+/* Likewise the layers that the speed gate holds in FP32 (speed_gate.c). */
+mezzo_status mzi_model_set_slow(mezzo_model *model, const mezzo_slow_layer *slow, int count);
+void mzi_model_free_slow(mezzo_model *model);
 
 /* State for every PARAM and STATE value of the graph (model_state.c). */
 mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph);

@@ -85,6 +85,8 @@ static const char *source_of(const mzi_node *node) {
         return "kernel that reads it";
     case MZI_RULE_SEGMENT:
         return "precision.loss_scale.segments";
+    case MZI_RULE_SPEED:
+        return "precision.speed_gate";
     }
     return "";
 }

@@ -1,72 +1,15 @@
 /* State by name: creation, initial values, reading and writing. */
-#include <math.h>
 #include <string.h>
 
-#include "base/rng.h"
 #include "train/average.h"
+#include "train/initial.h"
 #include "train/masters.h"
-#include "train/model.h"
 
 int32_t mzi_model_find(const mezzo_model *model, const char *name) {
     for (int32_t s = 0; s < model->state_count; s++)
         if (strcmp(model->states[s].name, name) == 0)
             return s;
     return -1;
-}
-
-/* Two normal values from two words (Box and Muller); 1 - u keeps the logarithm finite. */
-static void normal_pair(const uint32_t words[2], double out[2]) {
-    double radius = sqrt(-2.0 * log(1.0 - (double)mzi_uniform(words[0])));
-    double angle = 2.0 * 3.14159265358979323846 * (double)mzi_uniform(words[1]);
-    out[0] = radius * cos(angle);
-    out[1] = radius * sin(angle);
-}
-
-static void initial_block(const mezzo_init *init, uint64_t seed, uint64_t stream, int64_t block,
-                          double out[4]) {
-    uint32_t words[4];
-    mzi_rng4(words, seed, stream, (uint64_t)block, 0);
-    double a = (double)init->a;
-    switch (init->kind) {
-    case MEZZO_INIT_CONSTANT:
-        for (int k = 0; k < 4; k++)
-            out[k] = a;
-        break;
-    case MEZZO_INIT_UNIFORM:
-        for (int k = 0; k < 4; k++)
-            out[k] = (2.0 * (double)mzi_uniform(words[k]) - 1.0) * a;
-        break;
-    case MEZZO_INIT_NORMAL:
-        normal_pair(words, out);
-        normal_pair(words + 2, out + 2);
-        for (int k = 0; k < 4; k++)
-            out[k] *= a;
-        break;
-    }
-}
-
-static mezzo_status upload_initial(mezzo_model *model, mzi_state *state, const mezzo_init *init) {
-    int64_t n = mezzo_shape_count(state->shape);
-    size_t bytes = (size_t)n * mezzo_dtype_bytes(state->dtype);
-    void *host = mzi_alloc(model->ctx, bytes);
-    if (!host)
-        return mzi_out_of_memory(model->ctx, bytes, state->name);
-    uint64_t stream = mzi_name_hash(state->name);
-    double block[4];
-    for (int64_t i = 0; i < n; i++) {
-        if (i % 4 == 0)
-            initial_block(init, model->seed, stream, i / 4, block);
-        if (state->dtype == MEZZO_F64)
-            ((double *)host)[i] = block[i % 4];
-        else
-            ((float *)host)[i] = (float)block[i % 4];
-    }
-    mezzo_status status =
-        state->dtype == MEZZO_F64
-            ? model->backend->upload(model->backend, &state->buffer, 0, host, bytes)
-            : mzi_state_write(model, state, 0, n, host);
-    mzi_free(model->ctx, host, bytes);
-    return status;
 }
 
 static mezzo_state_kind kind_of(const mzi_value *value) {
@@ -96,7 +39,7 @@ static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
     mezzo_status status =
         model->backend->buffer_create(model->backend, mzi_value_bytes(value), &state.buffer);
     if (status == MEZZO_OK)
-        status = upload_initial(model, &state, &value->init);
+        status = mzi_state_initialise(model, &state, &value->init);
     if (status != MEZZO_OK) {
         model->backend->buffer_destroy(model->backend, &state.buffer);
         mzi_free_text(ctx, state.name);

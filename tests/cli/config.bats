@@ -124,9 +124,18 @@ refused() {
     [[ "$output" == *"cannot run avx512; the most it can is avx2"* ]]
 }
 
-@test "a CPU without AVX-512 trains, and says that it converts BF16" {
+@test "a CPU without AVX-512 trains in FP32, and says so" {
     command -v qemu-x86_64 >/dev/null || skip "no qemu-x86_64 (qemu-user)"
     need_data
     run -0 qemu-x86_64 -cpu Haswell "$MEZZO" train "${small[@]}" --steps 2 --threads 1
+    [[ "$output" == *"no BF16 instructions in avx2: computing in f32"* ]]
+    [[ "$output" != *"kernels do not compute"* ]]
+}
+
+@test "a CPU without AVX-512 trains in BF16 if it must, and says that it converts" {
+    command -v qemu-x86_64 >/dev/null || skip "no qemu-x86_64 (qemu-user)"
+    need_data
+    run -0 qemu-x86_64 -cpu Haswell "$MEZZO" train "${small[@]}" --steps 2 --threads 1 \
+        --set precision.speed_gate=off
     [[ "$output" == *"kernels do not compute in BF16"* ]]
 }

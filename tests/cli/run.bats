@@ -22,7 +22,7 @@ is_json() { python3 -c 'import json, sys; json.loads(sys.argv[1])' "$1"; }
     [ "${#lines[@]}" -eq 1 ]
     is_json "$output"
     for key in run_id precision status steps skipped_steps loss_first loss_last eval_metric \
-        eval_value step_ms_median samples_per_s peak_rss_bytes planned_bytes loss_scale_last \
+        eval_value start_ms step_ms_median samples_per_s peak_rss_bytes planned_bytes loss_scale_last \
         overflow_events fallback_kernels wall_s plan_hash seed; do
         [[ "$output" == *"\"$key\""* ]]
     done

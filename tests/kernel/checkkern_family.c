@@ -113,6 +113,13 @@ static void shape_dropout(ck_case *c, int k) {
     c->p.e.stream = 0x0123456789abcdefu;
 }
 
+static void shape_normal(ck_case *c, int k) {
+    shape_flat(c, k);
+    c->in[0].count = 4;
+    c->p.e.alpha = 0.02f;
+    c->p.e.stream = 0x0123456789abcdefu;
+}
+
 static void shape_colsum(ck_case *c, int k) {
     shape_add_row(c, k);
     c->begin = 0;
@@ -445,6 +452,7 @@ static const ck_family families[] = {
     {MZK_broadcast, "x", "f", "c", "+", "1", "-", true, FLAT_SHAPES, shape_broadcast, none, NULL},
     {MZK_add_row, "x", "xx", "vv", "++", "11", "0", true, ROWS_SHAPES, shape_add_row, one, NULL},
     {MZK_dropout, "x", "xi", "vk", "++", "10", "0", true, ROWS_SHAPES, shape_dropout, one, NULL},
+    {MZK_normal, "f", "i", "k", "+", "0", "-", true, FLAT_SHAPES, shape_normal, none, NULL},
     {MZK_sum_part, "f", "x", "v", "+", "1", "-", true, FLAT_SHAPES, shape_sum, of_grain, NULL},
     {MZK_colsum_part, "f", "x", "v", "+", "1", "-", true, ROWS_SHAPES, shape_colsum, of_grain,
      NULL},

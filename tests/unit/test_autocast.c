@@ -367,7 +367,7 @@ static mezzo_graph *typed(mezzo_ctx *ctx, mezzo_dtype compute, float *factor) {
     assert_int_equal(mzi_graph_create(&graph, ctx, MEZZO_ENTRY_TRAIN), MEZZO_OK);
     assert_int_equal(build_net(graph, factor), MEZZO_OK);
     assert_int_equal(mzi_differentiate(graph), MEZZO_OK);
-    assert_int_equal(mzi_pass_autocast(graph, &precision), MEZZO_OK);
+    assert_int_equal(mzi_pass_autocast(graph, &precision, NULL), MEZZO_OK);
     return graph;
 }
 

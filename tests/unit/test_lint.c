@@ -284,7 +284,8 @@ static const setting settings[] = {
     {"C003", true, {"schedule.warmup=11"}},
     {"C003", false, {"schedule.warmup=9"}},
     {"C003", false, {"schedule.warmup=0"}},
-    {"C004", true, {"precision.compute=bf16"}},
+    {"C004", true, {"precision.compute=bf16", "precision.speed_gate=off"}},
+    {"C004", false, {"precision.compute=bf16"}},
     {"C004", false, {"precision.compute=f16"}},
     /* 16 rows: S / 32 is beyond 65504 from 2^21 on. */
     {"C005", true, {"precision.compute=f16", "precision.loss_scale={mode: static, init: 2097152}"}},
@@ -299,7 +300,10 @@ static const setting settings[] = {
     {"C006", false, {"precision.compute=f16", "precision.loss_scale.mode=pytorch"}},
     {"C007", true, {"precision.compute=f16", "precision.master=split"}},
     {"C007", true, {"precision.compute=f32", "precision.master=bf16"}},
-    {"C007", false, {"precision.compute=bf16", "precision.master=split"}},
+    {"C007",
+     false,
+     {"precision.compute=bf16", "precision.master=split", "precision.speed_gate=off"}},
+    {"C007", true, {"precision.compute=bf16", "precision.master=split"}}, /* the gate: f32 */
     {"C007", false, {"precision.compute=f16"}},
 };
 
@@ -485,7 +489,7 @@ static int findings_of(const source *s, mezzo_dtype compute, mezzo_entry entry) 
     OK(graph->status);
     if (entry == MEZZO_ENTRY_TRAIN)
         OK(mzi_differentiate(graph));
-    OK(mzi_pass_autocast(graph, &precision));
+    OK(mzi_pass_autocast(graph, &precision, NULL));
     OK(mzi_pass_lint(graph, MEZZO_LINT_STOP, true));
     int count = graph->finding_count;
     mzi_graph_destroy(graph);

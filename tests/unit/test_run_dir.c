@@ -417,17 +417,29 @@ static void test_summary(void **state) {
     assert_int_equal(mezzo_summary_json(ctx, &s, &text), MEZZO_OK);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
-    static const char *const keys[] = {"run_id",          "run_dir",
-                                       "precision",       "status",
-                                       "steps",           "skipped_steps",
-                                       "loss_first",      "loss_last",
-                                       "eval_metric",     "eval_value",
-                                       "eval_loss",       "step_ms_median",
-                                       "samples_per_s",   "peak_rss_bytes",
-                                       "planned_bytes",   "loss_scale_last",
-                                       "overflow_events", "fallback_kernels",
-                                       "wall_s",          "train_s",
-                                       "plan_hash",       "seed"};
+    static const char *const keys[] = {"run_id",
+                                       "run_dir",
+                                       "precision",
+                                       "status",
+                                       "steps",
+                                       "skipped_steps",
+                                       "loss_first",
+                                       "loss_last",
+                                       "eval_metric",
+                                       "eval_value",
+                                       "eval_loss",
+                                       "start_ms",
+                                       "step_ms_median",
+                                       "samples_per_s",
+                                       "peak_rss_bytes",
+                                       "planned_bytes",
+                                       "loss_scale_last",
+                                       "overflow_events",
+                                       "fallback_kernels",
+                                       "wall_s",
+                                       "train_s",
+                                       "plan_hash",
+                                       "seed"};
     assert_int_equal(json_object_size(json), sizeof keys / sizeof keys[0]);
     const char *key;
     json_t *value;

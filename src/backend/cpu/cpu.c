@@ -8,7 +8,7 @@
 typedef struct cpu_backend {
     mzi_host host;  /* first */
     mzi_dnnl *dnnl; /* null: our kernels only */
-    char versions[64];
+    char versions[64], no_bf16[64];
 } cpu_backend;
 
 static void *address(void *handle) {
@@ -78,6 +78,19 @@ static void destroy(mzi_backend *backend) {
     mzi_free(backend->ctx, backend, sizeof(cpu_backend));
 }
 
+static void describe(cpu_backend *cpu) {
+    mezzo_isa isa = cpu->host.isa;
+    mzi_format(cpu->versions, sizeof cpu->versions, "%s oneDNN %s", mezzo_isa_name(isa),
+               cpu->dnnl ? mzi_dnnl_version() : "unused");
+    if (mzi_dnnl_has_bf16(cpu->dnnl))
+        return;
+    mzi_format(cpu->no_bf16, sizeof cpu->no_bf16,
+               isa < MEZZO_ISA_AVX512_BF16 ? "no BF16 instructions in %s"
+                                           : "no BF16 products without oneDNN's (%s)",
+               mezzo_isa_name(isa));
+    cpu->host.base.target.no_bf16 = cpu->no_bf16;
+}
+
 mezzo_status mzi_cpu_backend_create(mzi_backend **out, mezzo_ctx *ctx) {
     cpu_backend *cpu = mzi_alloc(ctx, sizeof *cpu);
     if (!cpu)
@@ -103,8 +116,7 @@ mezzo_status mzi_cpu_backend_create(mzi_backend **out, mezzo_ctx *ctx) {
         mzi_free(ctx, cpu, sizeof *cpu);
         return status;
     }
-    mzi_format(cpu->versions, sizeof cpu->versions, "%s oneDNN %s", mezzo_isa_name(ctx->isa),
-               cpu->dnnl ? mzi_dnnl_version() : "unused");
+    describe(cpu);
     *out = base;
     return MEZZO_OK;
 }

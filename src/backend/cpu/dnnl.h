@@ -19,6 +19,8 @@ const char *mzi_dnnl_version(void);
 mezzo_status mzi_dnnl_create(mzi_dnnl **out, mezzo_ctx *ctx, mezzo_isa isa, int workers);
 void mzi_dnnl_destroy(mzi_dnnl *dnnl);
 
+/* BF16 operands are multiplied as they are; else they are converted.  `dnnl` may be null. */
+bool mzi_dnnl_has_bf16(const mzi_dnnl *dnnl);
 bool mzi_dnnl_takes(mzk_family family);
 /* The layout that `call` wants to read operand 1 (the weights) in. */
 mezzo_status mzi_dnnl_layout(mzi_dnnl *dnnl, const mzi_call *call, int operand, mzi_layout *out);

@@ -78,6 +78,10 @@ mezzo_status mzi_dnnl_create(mzi_dnnl **out, mezzo_ctx *ctx, mezzo_isa isa, int 
     return MEZZO_OK;
 }
 
+bool mzi_dnnl_has_bf16(const mzi_dnnl *dnnl) {
+    return dnnl && dnnl->has_bf16;
+}
+
 void mzi_dnnl_destroy(mzi_dnnl *dnnl) {
     if (!dnnl)
         return;

@@ -19,6 +19,11 @@ void mzi_dnnl_destroy(mzi_dnnl *dnnl) {
     (void)dnnl;
 }
 
+bool mzi_dnnl_has_bf16(const mzi_dnnl *dnnl) {
+    (void)dnnl;
+    return false;
+}
+
 bool mzi_dnnl_takes(mzk_family family) {
     (void)family;
     return false;

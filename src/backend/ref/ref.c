@@ -45,8 +45,12 @@ mezzo_status mzi_ref_backend_create(mzi_backend **out, mezzo_ctx *ctx) {
     mzi_host *host = mzi_alloc(ctx, sizeof *host);
     if (!host)
         return mzi_out_of_memory(ctx, sizeof *host, "a backend");
-    host->base.target = (mzi_target){
-        .name = "ref", .has_f64 = true, .versions = versions, .choose = choose, .release = release};
+    host->base.target = (mzi_target){.name = "ref",
+                                     .has_f64 = true,
+                                     .no_bf16 = "no BF16 instructions on the device ref",
+                                     .versions = versions,
+                                     .choose = choose,
+                                     .release = release};
     host->base.ctx = ctx;
     host->base.destroy = destroy;
     host->base.buffer_create = buffer_create;

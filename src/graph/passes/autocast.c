@@ -9,10 +9,10 @@
  *   full     FP32
  *
  * An override by name comes before the class, and the types that an operation declares come before
- * both.  Operands marked in_f32 / out_f32 (statistics, scalars, parameters of a norm, gradients of
- * parameters) are FP32 always, integers stay.  A cast is put before the first use that needs one
- * and shared by later uses; a cast of a parameter belongs to the phase `prepare`, which runs once
- * after each update. */
+ * both.  The speed gate gives class low FP32 where BF16 is slower.  Operands marked in_f32 /
+ * out_f32 (statistics, scalars, parameters of a norm, gradients of parameters) are FP32 always,
+ * integers stay.  A cast is put before the first use that needs one and shared by later uses; a
+ * cast of a parameter belongs to the phase `prepare`, which runs once after each update. */
 #include <string.h>
 
 #include "base/glob.h"
@@ -22,6 +22,7 @@
 typedef struct autocast {
     mezzo_graph *graph;
     const mezzo_precision *precision;
+    const char *no_bf16; /* of the target */
     mezzo_dtype low;
     mzi_rewrite list;
     int32_t (*casts)[MEZZO_DTYPE_COUNT]; /* by value and type: the value that holds it; 0: none */
@@ -48,13 +49,19 @@ static mezzo_dtype narrowest(const autocast *pass, const mzi_node *node, int *fr
     return found == MEZZO_DTYPE_NONE ? MEZZO_F32 : found;
 }
 
-/* "conv1/dw" follows the overrides of "conv1". */
+enum {
+    NAME_MAX_BYTES = 512
+};
+
+/* "conv1/dw" follows what is said of "conv1". */
+static void forward_name(const mzi_node *node, char out[NAME_MAX_BYTES]) {
+    mzi_format(out, NAME_MAX_BYTES, "%s", node->name);
+    out[strcspn(out, "/")] = '\0';
+}
+
 static const mezzo_override *find_override(const autocast *pass, const mzi_node *node) {
-    char forward[512];
-    mzi_format(forward, sizeof forward, "%s", node->name);
-    char *slash = strchr(forward, '/');
-    if (slash)
-        *slash = '\0';
+    char forward[NAME_MAX_BYTES];
+    forward_name(node, forward);
     for (int k = pass->precision->override_count - 1; k >= 0; k--)
         if (mzi_glob_match(pass->precision->overrides[k].match, forward))
             return &pass->precision->overrides[k];
@@ -116,6 +123,62 @@ static mezzo_status apply_contract(const autocast *pass, mzi_node *node) {
              node->name, node->op->name);
 }
 
+/* Why BF16 is slower than FP32 there; null: it is not, or nobody asked. */
+static const char *why_slow(const autocast *pass, const mzi_node *node) {
+    const mezzo_precision *precision = pass->precision;
+    char forward[NAME_MAX_BYTES];
+    if (precision->speed_gate != MEZZO_SPEED_GATE_AUTO)
+        return NULL;
+    if (pass->no_bf16)
+        return pass->no_bf16;
+    forward_name(node, forward);
+    for (int k = 0; k < precision->slow_count; k++) {
+        const mezzo_slow_layer *layer = &precision->slow[k];
+        if (strcmp(layer->name, forward) != 0)
+            continue;
+        return layer->bf16_us > 0.0
+                   ? mzi_arena_text(&pass->graph->arena, "measured: %.0f us in bf16, %.0f in f32",
+                                    layer->bf16_us, layer->f32_us)
+                   : "pinned: measured to be slower in bf16";
+    }
+    return NULL;
+}
+
+/* Products in BF16 that are slower than in FP32 are not what BF16 was asked for. */
+static mezzo_status apply_speed_gate(const autocast *pass, mzi_node *node) {
+    mezzo_graph *graph = pass->graph;
+    const char *why =
+        node->rule == MZI_RULE_LOW && node->compute == MEZZO_BF16 ? why_slow(pass, node) : NULL;
+    if (!why)
+        return MEZZO_OK;
+    if (pass->precision->strict)
+        MZI_FAIL(graph->ctx, MEZZO_DOWNGRADE,
+                 "`%s`: %s: computing in f32 is faster, and precision.strict forbids the change; "
+                 "precision.speed_gate: off keeps bf16",
+                 node->name, why);
+    node->compute = MEZZO_F32;
+    node->rule = MZI_RULE_SPEED;
+    node->reason = why;
+    graph->slow_count++;
+    return MEZZO_OK;
+}
+
+/* Of the layers that are said to be slow; forward has all of them. */
+static mezzo_status check_slow(const autocast *pass) {
+    const mezzo_graph *graph = pass->graph;
+    for (int k = 0; k < pass->precision->slow_count; k++) {
+        const char *name = pass->precision->slow[k].name;
+        int32_t n = 0;
+        while (n < graph->node_count && strcmp(graph->nodes[n].name, name) != 0)
+            n++;
+        if (n == graph->node_count && graph->entry == MEZZO_ENTRY_TRAIN)
+            MZI_FAIL(graph->ctx, MEZZO_CONFIG,
+                     "speed gate: there is no operation `%s` to hold in f32; mezzo plan lists them",
+                     name);
+    }
+    return MEZZO_OK;
+}
+
 static mezzo_status choose(const autocast *pass, mzi_node *node) {
     const mezzo_override *override = find_override(pass, node);
     if (pass->low == MEZZO_F64) {
@@ -131,6 +194,7 @@ static mezzo_status choose(const autocast *pass, mzi_node *node) {
         node->reason = mzi_arena_text(&pass->graph->arena, "override \"%s\"", override->match);
     } else {
         choose_by_class(pass, node);
+        MZI_TRY(apply_speed_gate(pass, node));
     }
     return apply_contract(pass, node);
 }
@@ -232,12 +296,15 @@ static mezzo_status run(autocast *pass) {
     return widen_grads(pass);
 }
 
-mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision) {
+mezzo_status mzi_pass_autocast(mezzo_graph *graph, const mezzo_precision *precision,
+                               const char *no_bf16) {
     MZI_TRY(graph->status);
     autocast pass = {.graph = graph,
                      .precision = precision,
+                     .no_bf16 = no_bf16,
                      .list.graph = graph,
                      .value_count = graph->value_count};
+    MZI_TRY(check_slow(&pass));
     pass.low = precision->compute == MEZZO_DTYPE_NONE ? MEZZO_F32 : precision->compute;
     size_t bytes = (size_t)graph->value_count * sizeof *pass.casts;
     pass.casts = mzi_alloc(graph->ctx, bytes);

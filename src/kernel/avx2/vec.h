@@ -113,6 +113,9 @@ INLINE vi vi_and(vi a, vi b) {
 INLINE vi vi_or(vi a, vi b) {
     return _mm256_or_si256(a, b);
 }
+INLINE vf vf_of_integers(vi a) { /* signed */
+    return _mm256_cvtepi32_ps(a);
+}
 INLINE vi vf_bits(vf a) {
     return _mm256_castps_si256(a);
 }
@@ -251,6 +254,25 @@ INLINE vd vd_zero(void) {
 INLINE vd vd_of(vf x) {
     return (vd){_mm256_cvtps_pd(_mm256_castps256_ps128(x)),
                 _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
+}
+INLINE vd vd_set(double x) {
+    return (vd){_mm256_set1_pd(x), _mm256_set1_pd(x)};
+}
+INLINE vf vd_round(vd a) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(a.low)),
+                                _mm256_cvtpd_ps(a.high), 1);
+}
+INLINE vd vd_mul(vd a, vd b) {
+    return (vd){_mm256_mul_pd(a.low, b.low), _mm256_mul_pd(a.high, b.high)};
+}
+INLINE vd vd_sub(vd a, vd b) {
+    return (vd){_mm256_sub_pd(a.low, b.low), _mm256_sub_pd(a.high, b.high)};
+}
+INLINE vd vd_div(vd a, vd b) {
+    return (vd){_mm256_div_pd(a.low, b.low), _mm256_div_pd(a.high, b.high)};
+}
+INLINE vd vd_sqrt(vd a) {
+    return (vd){_mm256_sqrt_pd(a.low), _mm256_sqrt_pd(a.high)};
 }
 INLINE vd vd_add(vd a, vd b) {
     return (vd){_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)};

@@ -118,6 +118,9 @@ INLINE vi vi_and(vi a, vi b) {
 INLINE vi vi_or(vi a, vi b) {
     return _mm512_or_si512(a, b);
 }
+INLINE vf vf_of_integers(vi a) { /* signed */
+    return _mm512_cvtepi32_ps(a);
+}
 INLINE vi vf_bits(vf a) {
     return _mm512_castps_si512(a);
 }
@@ -290,6 +293,26 @@ INLINE vd vd_zero(void) {
 INLINE vd vd_of(vf x) {
     return (vd){_mm512_cvtps_pd(_mm512_castps512_ps256(x)),
                 _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))};
+}
+INLINE vd vd_set(double x) {
+    return (vd){_mm512_set1_pd(x), _mm512_set1_pd(x)};
+}
+INLINE vf vd_round(vd a) {
+    return _mm512_castpd_ps(
+        _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_castps_pd(_mm512_cvtpd_ps(a.low))),
+                           _mm256_castps_pd(_mm512_cvtpd_ps(a.high)), 1));
+}
+INLINE vd vd_mul(vd a, vd b) {
+    return (vd){_mm512_mul_pd(a.low, b.low), _mm512_mul_pd(a.high, b.high)};
+}
+INLINE vd vd_sub(vd a, vd b) {
+    return (vd){_mm512_sub_pd(a.low, b.low), _mm512_sub_pd(a.high, b.high)};
+}
+INLINE vd vd_div(vd a, vd b) {
+    return (vd){_mm512_div_pd(a.low, b.low), _mm512_div_pd(a.high, b.high)};
+}
+INLINE vd vd_sqrt(vd a) {
+    return (vd){_mm512_sqrt_pd(a.low), _mm512_sqrt_pd(a.high)};
 }
 INLINE vd vd_add(vd a, vd b) {
     return (vd){_mm512_add_pd(a.low, b.low), _mm512_add_pd(a.high, b.high)};

@@ -22,8 +22,9 @@ INLINE random_stream random_stream_of(const int32_t *key, uint64_t stream) {
                            (uint32_t)(stream >> 32)};
 }
 
-/* The words of mzi_rng4 for blocks [block, block + VL), in order. */
-INLINE void random_words(uint32_t *out, const random_stream *s, uint64_t block) {
+/* The words of mzi_rng4 for blocks [block, block + VL): word k of each in words[k], a block a lane,
+ * in the order that vi_interleave4 undoes. */
+INLINE void random_blocks(vi words[4], const random_stream *s, uint64_t block) {
     vi c0 = vi_add(vi_set((int32_t)(uint32_t)block), vi_block_order());
     vi c1 = vi_set((int32_t)(uint32_t)(block >> 32));
     vi c2 = vi_set((int32_t)s->step), c3 = vi_set((int32_t)s->stream_high);
@@ -39,8 +40,17 @@ INLINE void random_words(uint32_t *out, const random_stream *s, uint64_t block) 
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    vi words[4];
-    vi_interleave4(words, c0, c1, c2, c3);
+    words[0] = c0;
+    words[1] = c1;
+    words[2] = c2;
+    words[3] = c3;
+}
+
+/* Likewise in the order of elements. */
+INLINE void random_words(uint32_t *out, const random_stream *s, uint64_t block) {
+    vi blocks[4], words[4];
+    random_blocks(blocks, s, block);
+    vi_interleave4(words, blocks[0], blocks[1], blocks[2], blocks[3]);
     for (int q = 0; q < 4; q++)
         vi_store(out + q * VL, words[q]);
 }

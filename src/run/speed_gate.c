@@ -1,0 +1,95 @@
+/* The speed gate of a run: layers are pinned by the configuration, by the run that is continued, or
+ * measured, before the trainer plans. */
+#include <string.h>
+
+#include "base/text.h"
+#include "mezzo/safetensors.h"
+#include "run/runner.h"
+#include "train/model.h"
+
+#define SAVED_KEY "mezzo.speed_pins"
+
+enum {
+    PINS_MAX = 256
+};
+
+mezzo_status mzi_speed_pins(const mzi_experiment *e, mezzo_slow_layer *slow, int capacity,
+                            int *count) {
+    static const char key[] = "precision.speed_pins";
+    *count = mezzo_config_count(e->config, key);
+    if (*count > capacity)
+        MZI_FAIL(e->ctx, MEZZO_CONFIG, "%s: %d entries, at most %d", key, *count, capacity);
+    for (int k = 0; k < *count; k++)
+        slow[k] = (mezzo_slow_layer){.name = mezzo_config_field_text(e->config, key, k, "layer")};
+    return MEZZO_OK;
+}
+
+/* Names end with a line feed each, which no name has. */
+static mezzo_status pin_saved(mzi_experiment *e, const char *value) {
+    mezzo_slow_layer slow[PINS_MAX];
+    int count = 0;
+    char *text = mzi_copy_text(e->ctx, value);
+    if (!text)
+        return mzi_out_of_memory(e->ctx, strlen(value) + 1, "the pins of a run");
+    size_t bytes = strlen(value) + 1;
+    for (char *name = text, *end; count < PINS_MAX && (end = strchr(name, '\n')) != NULL;
+         name = end + 1) {
+        *end = '\0';
+        slow[count++] = (mezzo_slow_layer){.name = name};
+    }
+    mezzo_status status = mzi_model_set_slow(e->model, slow, count);
+    mzi_free(e->ctx, text, bytes);
+    MZI_TRY(status);
+    if (count > 0)
+        mzi_log(e->ctx, MEZZO_LOG_INFO, "speed gate: %d layers stay in f32, as in the run before",
+                count);
+    return MEZZO_OK;
+}
+
+/* The pins of the run that train.continue names, if it has measured. */
+static mezzo_status take_saved(mzi_experiment *e, bool *taken) {
+    const char *run = mezzo_config_text(e->config, "train.continue");
+    char path[MZI_WEIGHTS_PATH];
+    mezzo_safetensors *file;
+    *taken = false;
+    if (!run[0])
+        return MEZZO_OK;
+    mzi_weights_path(run, path);
+    MZI_TRY(mezzo_safetensors_open(&file, e->ctx, path));
+    const char *value = mezzo_safetensors_note_value(file, SAVED_KEY);
+    mezzo_status status = value ? pin_saved(e, value) : MEZZO_OK;
+    *taken = value != NULL;
+    mezzo_safetensors_close(file);
+    return status;
+}
+
+mezzo_status mzi_experiment_speed_gate(mzi_experiment *e) {
+    const char *gate = mezzo_config_text(e->config, "precision.speed_gate");
+    if (strcmp(gate, "auto") != 0 || e->precision != MEZZO_BF16 ||
+        e->model->backend->target.no_bf16)
+        return MEZZO_OK;
+    e->has_speed_pins = true;
+    if (mezzo_model_slow_count(e->model) > 0)
+        return MEZZO_OK;
+    bool taken;
+    MZI_TRY(take_saved(e, &taken));
+    if (taken)
+        return MEZZO_OK;
+    MZI_TRY(mezzo_model_measure_speed(e->model));
+    for (int k = 0; k < mezzo_model_slow_count(e->model); k++) {
+        mezzo_slow_layer layer = mezzo_model_slow_at(e->model, k);
+        mzi_log(e->ctx, MEZZO_LOG_INFO,
+                "speed gate: %s computes in f32: %.0f us in bf16, %.0f in f32", layer.name,
+                layer.bf16_us, layer.f32_us);
+    }
+    return MEZZO_OK;
+}
+
+mezzo_status mzi_speed_note(const mzi_experiment *e, mezzo_safetensors_note *note, char **text) {
+    mzi_text made = {.ctx = e->ctx};
+    for (int k = 0; k < mezzo_model_slow_count(e->model); k++)
+        mzi_text_put(&made, "%s\n", mezzo_model_slow_at(e->model, k).name);
+    MZI_TRY(mzi_text_take(&made, text));
+    *note = (mezzo_safetensors_note){SAVED_KEY, *text};
+    return MEZZO_OK;
+}

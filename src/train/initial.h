@@ -1,0 +1,11 @@
+/* Initial values of state. */
+#ifndef MZI_TRAIN_INITIAL_H
+#define MZI_TRAIN_INITIAL_H
+
+#include "train/model.h"
+
+/* Fill the state's buffer, which is as the backend made it.  Values are functions of (seed, name,
+ * element): of each block of 4 elements one block of mzi_rng4. */
+mezzo_status mzi_state_initialise(mezzo_model *model, mzi_state *state, const mezzo_init *init);
+
+#endif
