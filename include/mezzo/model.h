@@ -116,7 +116,9 @@ typedef struct mezzo_plan_info {
     uint64_t state_bytes;      /* parameters, statistics; moments, averages and caches once
                                 * they are there */
     uint64_t weight_bytes;     /* low-precision and packed copies of parameters                */
+    uint64_t copy_bytes;       /* of those, the ones that are not packed                       */
     uint64_t activation_bytes; /* the plan's memory: activations and gradients                 */
+    uint64_t gradient_bytes;   /* of that, what an update reads: gradients, or a window's sums */
     uint64_t scratch_bytes;    /* workspaces of kernels, all workers                           */
     double flops;              /* of one run                                                   */
     char numerics_hash[65];    /* graph, types, accumulation, scaling, versions of operations  */

@@ -108,6 +108,12 @@ typedef struct mezzo_op_def {
      * norm), or integers. */
     uint32_t in_f32, out_f32; /* bit k: operand k */
     uint32_t in_int;
+    /* Of in_f32: in[k] may be a parameter in whatever form its master has; `lower` then finds BF16
+     * there, and the lower halves of a split one by mzi_in_low. */
+    uint32_t in_master;
+    /* Of out_f32: where out[k] is a parameter's gradient it may be BF16 (mezzo_precision), for it
+     * is rounded once, when it is stored. */
+    uint32_t out_gradient;
     uint32_t types;   /* MEZZO_BIT(dtype) of each storage type that it can take; 0: every float   */
     uint32_t inplace; /* bit k: out[0] may take the place of in[k]                                */
     uint32_t constant_in; /* bit k: no gradient flows to in[k]: a label, a key, a statistic       */

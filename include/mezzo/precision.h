@@ -15,13 +15,16 @@ typedef struct mezzo_override {
     mezzo_dtype compute; /* F32, F16 or BF16 */
 } mezzo_override;
 
-/* How the master of a parameter is kept whose only readers are matrix products and convolutions in
- * BF16.  Others are FP32.  Whatever the form, reading one gives FP32 values, and writing takes
- * them.
+/* How the master of a parameter is kept that is computed with in BF16.  Others are FP32, and so is
+ * one that an operation reads which takes FP32 alone.  Whatever the form, reading one gives FP32
+ * values, and writing takes them.
  *
  *   F32     4 bytes, and a BF16 copy for the readers
  *   SPLIT   4 bytes: BF16 for the readers, and the 16 bits that it lacks: the values of F32
- *   BF16    2 bytes: updated in FP32, and rounded to BF16 at each step */
+ *   BF16    2 bytes: updated in FP32, and rounded to BF16 at each step
+ *
+ * What goes without the copy, as an embedding does, reads all 32 bits of F32 and SPLIT, and 16 of
+ * BF16. */
 typedef enum mezzo_master {
     MEZZO_MASTER_F32,
     MEZZO_MASTER_SPLIT,
@@ -57,16 +60,19 @@ typedef struct mezzo_slow_layer {
     double bf16_us, f32_us; /* forward and backward, weights prepared; 0: not measured here */
 } mezzo_slow_layer;
 
-/* Statistics and parameter gradients are FP32 whatever `compute` says. */
+/* Statistics are FP32 whatever `compute` says, and so are parameter gradients unless `gradients`
+ * does. */
 typedef struct mezzo_precision {
     mezzo_dtype compute; /* F32 (also if NONE), BF16, F16; F64 on the `ref` device only */
     const mezzo_override *overrides; /* the last match wins */
     int override_count;
-    bool strict;          /* DOWNGRADE if a kernel would not compute in the type asked for */
-    mezzo_master master;  /* from the first trainer on; without one masters are FP32 */
-    bool master_nearest;  /* BF16 is rounded to nearest, which loses small updates, instead of
-                             stochastically */
-    mezzo_lint_mode lint; /* of what the types cannot hold */
+    bool strict;           /* DOWNGRADE if a kernel would not compute in the type asked for */
+    mezzo_master master;   /* from the first trainer on; without one masters are FP32 */
+    bool master_nearest;   /* BF16 is rounded to nearest, which loses small updates, instead of
+                              stochastically */
+    mezzo_dtype gradients; /* F32 (also if NONE); BF16: of the weights of what computes in BF16,
+                              for steps of one micro-batch */
+    mezzo_lint_mode lint;  /* of what the types cannot hold */
     const mezzo_segment *segments; /* in the order of the plan */
     int segment_count;
     mezzo_speed_gate speed_gate;

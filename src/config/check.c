@@ -86,6 +86,12 @@ static mezzo_status check_training(const mezzo_config *config) {
     if (mezzo_config_bool(config, "optimizer.nesterov") &&
         mezzo_config_real(config, "optimizer.momentum") == 0)
         FAIL_KEY(config, "optimizer.nesterov", "true, and optimizer.momentum is 0");
+    if (is(config, "precision.gradients", "bf16") &&
+        mezzo_config_int(config, "train.accumulate") > 1)
+        FAIL_KEY(config, "precision.gradients",
+                 "bf16, and train.accumulate is %lld: the sums of a window are f32, and take "
+                 "gradients of f32; auto or f32 has them",
+                 (long long)mezzo_config_int(config, "train.accumulate"));
     return MEZZO_OK;
 }
 

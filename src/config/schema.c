@@ -60,9 +60,9 @@ static const mezzo_config_key keys[] = {
      "type of matrix products, convolutions and activations"},
     {"precision.overrides", MEZZO_CONFIG_RECORD_LIST, "[]", "match:text compute:f32|bf16|f16", 0, 0,
      "operations by name pattern that compute in another type; the last match wins"},
-    {"precision.master", MEZZO_CONFIG_CHOICE, "f32", "f32|split|bf16", 0, 0,
-     "form of the masters that are computed with in bf16 only; split: f32 in two halves, of which "
-     "one is the bf16 weight; bf16: no more than that"},
+    {"precision.master", MEZZO_CONFIG_CHOICE, "auto", "auto|f32|split|bf16", 0, 0,
+     "form of the masters that are computed with in bf16; split: f32 in two halves, of which one "
+     "is the bf16 weight; bf16: no more than that; auto: split"},
     {"precision.rounding", MEZZO_CONFIG_CHOICE, "stochastic", "stochastic|nearest", 0, 0,
      "of masters of bf16 at each step; nearest loses updates below half a unit in the last place"},
     {"precision.speed_gate", MEZZO_CONFIG_CHOICE, "auto", "auto|off", 0, 0,
@@ -70,6 +70,9 @@ static const mezzo_config_key keys[] = {
      "that are measured before the first step; off: bf16 all the same, which takes less memory"},
     {"precision.speed_pins", MEZZO_CONFIG_RECORD_LIST, "[]", "layer:text", 0, 0,
      "layers to hold in f32 as plan.json has them, instead of measuring"},
+    {"precision.gradients", MEZZO_CONFIG_CHOICE, "auto", "auto|f32|bf16", 0, 0,
+     "type of the gradients of matrices and filters that are computed in bf16; auto: bf16 if "
+     "precision.compute is and a step is one micro-batch"},
     {"precision.strict", MEZZO_CONFIG_BOOL, "false", NULL, 0, 0,
      "fail if a kernel would not compute in the type asked for"},
     {"precision.lint", MEZZO_CONFIG_CHOICE, "error", "error|warn|off", 0, 0,

@@ -52,6 +52,7 @@ typedef struct mzi_value {
     mezzo_init init;                   /* of state */
     int64_t int_from, int_below;       /* INPUT of integers: from <= value < below; 0, 0: any */
     bool is_cache;                     /* STATE that a decode entry's forward writes */
+    bool is_split;                     /* PARAM, BF16: its lower halves follow (num/split.h) */
     bool is_output;                    /* read after the run: its memory is not used again */
     int32_t source;                    /* DERIVED: the state value that it is a form of */
     uint64_t layout;                   /* 0: row-major; else known to the backend only */

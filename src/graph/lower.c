@@ -62,6 +62,13 @@ mzi_operand mzi_in(const mzi_lowering *lowering, int k) {
     return in;
 }
 
+mzi_operand mzi_in_low(const mzi_lowering *lowering, int k) {
+    mzi_operand in = mzi_in(lowering, k);
+    const mzi_value *value = &lowering->graph->values[in.value];
+    return value->is_split ? mzi_from(in, mezzo_shape_count(value->tensor.shape))
+                           : (mzi_operand){0};
+}
+
 mzi_operand mzi_out(const mzi_lowering *lowering, int k) {
     return operand(lowering, lowering->graph->nodes[lowering->node].out[k]);
 }

@@ -57,6 +57,8 @@ mzi_call *mzi_emit(mzi_lowering *lowering, mzk_family family, int64_t rows, int6
  * operands. */
 mzi_operand mzi_in(const mzi_lowering *lowering, int k);
 mzi_operand mzi_out(const mzi_lowering *lowering, int k);
+/* The lower halves of operand k of the node; absent unless it is a split master. */
+mzi_operand mzi_in_low(const mzi_lowering *lowering, int k);
 /* The operand from `elements` further on. */
 mzi_operand mzi_from(mzi_operand operand, int64_t elements);
 /* Workspace of the node, `count` elements.  F32 becomes F64 in a graph of F64. */

@@ -46,12 +46,17 @@ void mzi_pass_range(const mezzo_graph *graph, mezzo_range *ranges);
 /* Every LINT_GRAPH rule of lint.def over forward and update (passes/lint.c), into the graph's
  * findings; what `mode` says of them is done, but warnings are logged only if `log` is set. */
 mezzo_status mzi_pass_lint(mezzo_graph *graph, mezzo_lint_mode mode, bool log);
-/* Parameters whose BF16 form is their master (passes/masters.c).  True if the one reader of `param`
- * in the graph so far is a cast to BF16 in the phase prepare; else `*reader` is the first that
- * wants it as it is, null if nothing reads it. */
-bool mzi_master_is_low(const mezzo_graph *graph, int32_t param, const mzi_node **reader);
-/* Take that cast out: `param` becomes a value of BF16, and what read the cast reads it. */
-void mzi_master_lower(mezzo_graph *graph, int32_t param);
+/* Who reads a parameter in the graph so far (passes/masters.c). */
+typedef struct mzi_master_readers {
+    bool cast;            /* the cast to BF16 in the phase prepare                         */
+    const mzi_node *low;  /* the first that takes any form, and computes in BF16; or null  */
+    const mzi_node *wide; /* likewise, and computes in another type                        */
+    const mzi_node *f32;  /* the first that takes FP32 alone                               */
+} mzi_master_readers;
+mzi_master_readers mzi_master_readers_of(const mezzo_graph *graph, int32_t param);
+/* For one that nobody takes as FP32 alone: `param` becomes a value of BF16, with lower halves if
+ * `is_split`, and what read its cast reads it. */
+void mzi_master_lower(mezzo_graph *graph, int32_t param, bool is_split);
 /* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
 mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count,
                                 int chosen);

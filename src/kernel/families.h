@@ -177,9 +177,10 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              (dbeta may be null); in dy, x, mean, rstd [rows], gamma [C] f32.  xhat = (x - mean)
  *              rstd, g = dy gamma, dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)), mean_C over the
  *              row.  dgamma, dbeta: sums of dy xhat and of dy over the chunk's rows.
- * embed        [rows] out y [rows,n]; in ids i32 [rows], weight [V,n], positions [P,n] f32 or null,
- *              start i32 [1] or null (0).  y[r] = weight[ids[r]] + positions[start + (r mod T)].
- *              Nothing is checked: ids are of [0, V), start + T is at most P.
+ * embed        [rows] out y [rows,n]; in ids i32 [rows], weight [V,n], positions [P,n] or null,
+ *              start i32 [1] or null (0), lo of weight, lo of positions.  y[r] = weight[ids[r]] +
+ *              positions[start + (r mod T)].  Each table is in a form of a master, as an update's w
+ *              (see the end).  Nothing is checked: ids are of [0, V), start + T is at most P.
  * embed_dw     [V: rows of dw] out dw [V,n] f32; in dy [rows,n], ids.  dw[v] = sum of dy[r] over
  *              the r with ids[r] = v, in their order; 0 if there is none.
  * embed_dp     [P: rows of dp] out dp [P,n] f32; in dy [rows,n], start i32 [1] or null (0).
@@ -242,8 +243,8 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  * result is rounded to f32 first.  Stochastic: number i mod 2 (the lower half first) of word (i mod
  * 8) / 2 of mzi_rng4(seed, streams[k], block i / 8, step) is added to the bits of element i, whose
  * lower 16 are then cut; NaN stays.  k: 0 w, 1 m, 2 v.  key: i32 [4], seed low, seed high, step;
- * null if nothing is stochastic.  Only with masters and moments of f32 may g be of another type in
- * the fast kernels.
+ * null if nothing is stochastic.  The fast kernels take g of f32 and bf16, and of f16 with master
+ * and moments of f32.
  */
 /* clang-format on */
 typedef enum mzk_family {

@@ -40,9 +40,17 @@ static mezzo_speed_gate speed_gate_of(const mezzo_config *c) {
 
 static mezzo_master master_of(const mezzo_config *c) {
     const char *form = mezzo_config_text(c, "precision.master");
-    return strcmp(form, "split") == 0  ? MEZZO_MASTER_SPLIT
+    return strcmp(form, "f32") == 0    ? MEZZO_MASTER_F32
            : strcmp(form, "bf16") == 0 ? MEZZO_MASTER_BF16
-                                       : MEZZO_MASTER_F32;
+                                       : MEZZO_MASTER_SPLIT;
+}
+
+static mezzo_dtype gradients_of(const mezzo_config *c) {
+    const char *type = mezzo_config_text(c, "precision.gradients");
+    if (strcmp(type, "auto") != 0)
+        return mezzo_dtype_from_name(type);
+    bool low = strcmp(mezzo_config_text(c, "precision.compute"), "bf16") == 0;
+    return low && mezzo_config_int(c, "train.accumulate") == 1 ? MEZZO_BF16 : MEZZO_F32;
 }
 
 static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
@@ -70,6 +78,7 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
                                          .override_count = count,
                                          .strict = mezzo_config_bool(c, "precision.strict"),
                                          .master = master_of(c),
+                                         .gradients = gradients_of(c),
                                          .lint = lint_of(c),
                                          .segments = segments,
                                          .slow = slow};

@@ -163,7 +163,7 @@ static mezzo_status pointless_scale(lint *pass) {
 static mezzo_status masters(lint *pass) {
     const mezzo_model *model = pass->e->model;
     const char *form = mezzo_config_text(pass->e->config, "precision.master");
-    bool any = strcmp(form, "f32") == 0;
+    bool any = strcmp(form, "f32") == 0 || strcmp(form, "auto") == 0;
     for (int s = 0; s < mezzo_model_state_count(model) && !any; s++)
         any = mezzo_model_state_at(model, s).master != MEZZO_MASTER_F32;
     if (any)

@@ -70,7 +70,30 @@ static const char *reason(const group *g) {
     return "";
 }
 
-void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model) {
+/* Bytes that parameters take from one step to the next, and their gradients. */
+typedef struct cost {
+    int64_t parameters;
+    uint64_t masters, copies, moments, averages, gradients;
+    double each; /* all of it, of a parameter */
+} cost;
+
+static cost cost_of(const mezzo_model *model, const mezzo_plan_info *info) {
+    cost c = {.copies = info->copy_bytes, .gradients = info->gradient_bytes};
+    for (int s = 0; s < mezzo_model_state_count(model); s++) {
+        mezzo_state_info state = mezzo_model_state_at(model, s);
+        if (state.kind == MEZZO_STATE_PARAM)
+            c.parameters += mezzo_shape_count(state.shape);
+        c.masters += state.kind == MEZZO_STATE_PARAM ? state.bytes : 0;
+        c.moments += state.kind == MEZZO_STATE_MOMENT ? state.bytes : 0;
+        c.averages += state.kind == MEZZO_STATE_AVERAGE ? state.bytes : 0;
+    }
+    if (c.parameters > 0)
+        c.each = (double)(c.masters + c.copies + c.moments + c.averages + c.gradients) /
+                 (double)c.parameters;
+    return c;
+}
+
+void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model, const mezzo_plan_info *info) {
     group groups[GROUP_MAX];
     int count = collect(model, groups);
     for (int g = 0; g < count; g++) {
@@ -80,6 +103,20 @@ void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model) {
                      first ? kind_name(&groups[g]) : "", form_name(&groups[g]), groups[g].count,
                      (double)groups[g].bytes / 0x1p20, why[0] ? "  " : "", why);
     }
+    const cost c = cost_of(model, info);
+    double n = c.parameters > 0 ? (double)c.parameters : 1.0;
+    mzi_text_put(text, "a parameter %.2f bytes: masters %.2f, copies %.2f, moments %.2f, ", c.each,
+                 (double)c.masters / n, (double)c.copies / n, (double)c.moments / n);
+    mzi_text_put(text, "averages %.2f, gradients %.2f\n", (double)c.averages / n,
+                 (double)c.gradients / n);
+}
+
+json_t *mzi_plan_cost_json(const mezzo_model *model, const mezzo_plan_info *info) {
+    const cost c = cost_of(model, info);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "parameters", (json_int_t)c.parameters,
+                     "masters", (json_int_t)c.masters, "copies", (json_int_t)c.copies, "moments",
+                     (json_int_t)c.moments, "averages", (json_int_t)c.averages, "gradients",
+                     (json_int_t)c.gradients, "each", c.each);
 }
 
 json_t *mzi_plan_masters_json(const mezzo_model *model) {

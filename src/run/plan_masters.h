@@ -7,8 +7,12 @@
 #include "base/text.h"
 #include "mezzo/model.h"
 
-void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model);
+/* With what a parameter costs in bytes, by the plan of training. */
+void mzi_plan_masters_text(mzi_text *text, const mezzo_model *model, const mezzo_plan_info *info);
 /* An array of objects {kind, form, count, bytes, why}. */
 json_t *mzi_plan_masters_json(const mezzo_model *model);
+/* {parameters, masters, copies, moments, averages, gradients: bytes of all; each: their sum for a
+ * parameter}. */
+json_t *mzi_plan_cost_json(const mezzo_model *model, const mezzo_plan_info *info);
 
 #endif

@@ -150,7 +150,7 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     MZI_TRY(put_operations(text, e->model, info->op_count, &w));
     MZI_TRY(mzi_plan_rules_text(e, info, text));
     MZI_TRY(put_casts(text, e->model, info, w.cast));
-    mzi_plan_masters_text(text, e->model);
+    mzi_plan_masters_text(text, e->model, info);
     put_scale(text, e);
     put_segments(text, e->model);
     if (e->has_speed_pins)
@@ -212,7 +212,7 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
     }
     *out = json_pack(
         "{s:i,s:s,s:I,s:s,s:s,s:i,s:s,s:s,s:i,s:i,s:i,s:f,s:{s:I,s:I,s:I,s:I,s:I},"
-        "s:{s:i,s:I},s:{s:s,s:f},s:o,s:o,s:o,s:o,s:o}",
+        "s:{s:i,s:I},s:{s:s,s:f},s:o,s:o,s:o,s:o,s:o,s:o}",
         "schema_version", 1, "model", e->kind->name, "batch", (json_int_t)e->data.shape.batch,
         "precision", mezzo_dtype_name(e->precision), "isa", mezzo_isa_name(mezzo_ctx_isa(e->ctx)),
         "threads", mezzo_ctx_threads(e->ctx), "numerics_hash", info->numerics_hash,
@@ -224,8 +224,8 @@ static mezzo_status as_json(mzi_experiment *e, const mezzo_plan_info *info, uint
         "meters", "tensors", info->meter_count, "every",
         (json_int_t)mezzo_config_int(e->config, "train.meter_every"), "loss_scale", "mode",
         mzi_scale_mode_name(scaler.config.mode), "init", scaler.scale, "rules", rules, "masters",
-        mzi_plan_masters_json(e->model), "segments", segments_json(e->model), "speed_pins",
-        slow_json(e->model), "operations", operations);
+        mzi_plan_masters_json(e->model), "bytes", mzi_plan_cost_json(e->model, info), "segments",
+        segments_json(e->model), "speed_pins", slow_json(e->model), "operations", operations);
     return MEZZO_OK;
 }
 

@@ -97,6 +97,18 @@ static mezzo_status convert(mezzo_model *model, mzi_state *state, mezzo_master f
     return MEZZO_OK;
 }
 
+/* The reader for whose sake a parameter does not get `form`; null if it does, or nothing reads it.
+ */
+static const mzi_node *objection(const mzi_master_readers *readers, mezzo_master form) {
+    if (readers->f32)
+        return readers->f32;
+    if (form == MEZZO_MASTER_BF16)
+        return readers->wide;
+    if (readers->cast) /* halves are for the sake of the weight in BF16 */
+        return NULL;
+    return readers->low ? readers->low : readers->wide;
+}
+
 static void say_why(mzi_state *state, const mzi_node *reader) {
     if (!reader)
         mzi_format(state->why, sizeof state->why, "nothing computes with it");
@@ -109,16 +121,18 @@ static void say_why(mzi_state *state, const mzi_node *reader) {
 mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph) {
     mezzo_master form = model->precision.master;
     for (int32_t v = 1; v < graph->value_count && form != MEZZO_MASTER_F32; v++) {
-        const mzi_node *reader;
         if (graph->values[v].kind != MZI_VALUE_PARAM || graph->values[v].tensor.dtype != MEZZO_F32)
             continue;
         mzi_state *state = &model->states[mzi_model_find(model, graph->values[v].name)];
-        if (!mzi_master_is_low(graph, v, &reader)) {
+        const mzi_master_readers readers = mzi_master_readers_of(graph, v);
+        const mzi_node *reader = objection(&readers, form);
+        if (reader || graph->values[v].is_output || !(readers.cast || readers.low)) {
             say_why(state, reader);
             continue;
         }
         MZI_TRY(convert(model, state, form));
-        mzi_master_lower(graph, v);
+        state->compute = MEZZO_BF16;
+        mzi_master_lower(graph, v, form == MEZZO_MASTER_SPLIT);
     }
     return MEZZO_OK;
 }
@@ -126,19 +140,16 @@ mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph) {
 mezzo_status mzi_masters_follow(mezzo_model *model, mezzo_graph *graph) {
     for (int32_t v = 1; v < graph->value_count; v++) {
         mzi_value *value = &graph->values[v];
-        const mzi_node *reader;
         int32_t s = value->kind == MZI_VALUE_PARAM ? mzi_model_find(model, value->name) : -1;
         if (s < 0 || model->states[s].form == MEZZO_MASTER_F32)
             continue;
-        if (mzi_master_is_low(graph, v, &reader))
-            mzi_master_lower(graph, v);
-        else if (!reader)
-            value->tensor.dtype = MEZZO_BF16;
-        else
+        const mzi_node *reader = mzi_master_readers_of(graph, v).f32;
+        if (reader)
             MZI_FAIL(model->ctx, MEZZO_UNSUPPORTED,
                      "`%s` reads `%s`, whose master is kept for readers in bf16: "
                      "precision.master f32 has it for all",
                      reader->name, value->name);
+        mzi_master_lower(graph, v, model->states[s].form == MEZZO_MASTER_SPLIT);
     }
     return MEZZO_OK;
 }

@@ -66,6 +66,10 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_model_config *confi
     if (config->precision.master > MEZZO_MASTER_BF16)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "master %d is none of mezzo_master",
                  (int)config->precision.master);
+    mezzo_dtype gradients = config->precision.gradients;
+    if (gradients != MEZZO_DTYPE_NONE && gradients != MEZZO_F32 && gradients != MEZZO_BF16)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "gradients of type %s; f32 or bf16",
+                 mezzo_dtype_name(gradients));
     return MEZZO_OK;
 }
 

@@ -22,6 +22,15 @@ static int32_t find_node(const mezzo_graph *graph, int index) {
     return -1;
 }
 
+static void count_bytes(const mzi_plan *plan, mezzo_plan_info *out) {
+    const mezzo_graph *graph = plan->graph;
+    for (int32_t g = 0; g < graph->grad_count; g++)
+        out->gradient_bytes += mzi_value_bytes(&graph->values[graph->grads[g].grad]);
+    for (int32_t v = 1; v < graph->value_count; v++)
+        if (graph->values[v].kind == MZI_VALUE_DERIVED && !graph->values[v].layout)
+            out->copy_bytes += mzi_value_bytes(&graph->values[v]);
+}
+
 mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry, mezzo_plan_info *out) {
     mzi_error_clear(model->ctx);
     MZI_TRY(mzi_model_ensure(model, entry));
@@ -36,6 +45,7 @@ mezzo_status mezzo_model_plan_info(mezzo_model *model, mezzo_entry entry, mezzo_
                              .scratch_bytes = plan->worker_bytes * (uint64_t)workers,
                              .flops = plan->flops};
     count_nodes(plan, out);
+    count_bytes(plan, out);
     mzi_format(out->numerics_hash, sizeof out->numerics_hash, "%s", plan->numerics_hash);
     mzi_format(out->execution_hash, sizeof out->execution_hash, "%s", plan->execution_hash);
     return MEZZO_OK;
@@ -103,6 +113,13 @@ mezzo_status mezzo_model_finding(mezzo_model *model, mezzo_entry entry, int inde
     return MEZZO_OK;
 }
 
+/* Updates, and operations that take a master in any form, read both halves of a split one. */
+static uint64_t bytes_read(const mezzo_graph *graph, const mzi_node *node, int k) {
+    const mzi_value *value = &graph->values[node->in[k]];
+    bool both = node->phase == MZI_PHASE_UPDATE || (node->op->in_master & MEZZO_BIT(k));
+    return mzi_value_bytes(value) * (value->is_split && both ? 2 : 1);
+}
+
 mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int index,
                                  mezzo_plan_op *out) {
     mzi_error_clear(model->ctx);
@@ -135,7 +152,7 @@ mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int inde
     out->bytes = out->out_bytes;
     for (int k = 0; k < node->in_count; k++)
         if (node->in[k])
-            out->bytes += mzi_value_bytes(&plan->graph->values[node->in[k]]);
+            out->bytes += bytes_read(plan->graph, node, k);
     out->seconds = seconds_of(model, entry, n);
     return MEZZO_OK;
 }

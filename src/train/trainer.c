@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "num/number.h"
 #include "train/fit.h"
 #include "train/masters.h"
 #include "train/resume.h"
@@ -137,6 +138,11 @@ static mezzo_status create(mezzo_trainer *t) {
     if (t->model->precision.compute == MEZZO_F64)
         MZI_FAIL(ctx, MEZZO_UNSUPPORTED, "f64 is for gradient checks: masters are FP32");
     MZI_TRY(check_config(ctx, &t->config));
+    if (t->config.accumulate > 1 && t->model->precision.gradients == MEZZO_BF16)
+        MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT,
+                 "gradients of bf16 with %d micro-batches a step: their sums are FP32, and so are "
+                 "the gradients then",
+                 t->config.accumulate);
     t->optim = mzi_optim_find(t->config.optimizer.kind);
     if (!t->optim)
         MZI_FAIL(ctx, MEZZO_INVALID_ARGUMENT, "optimizer \"%s\": adamw, lion, muon or sgd",
@@ -250,6 +256,21 @@ mezzo_status mezzo_trainer_state_hash(mezzo_trainer *t, char *hex) {
     return MEZZO_OK;
 }
 
+/* `count` elements of a value that is FP32 or BF16. */
+static mezzo_status read_value(mezzo_trainer *t, int32_t value, float *out, int64_t count) {
+    mezzo_dtype dtype = mzi_trainer_graph(t)->values[value].tensor.dtype;
+    size_t size = mezzo_dtype_bytes(dtype);
+    /* At the end of the room for FP32, so that widening from the front overtakes nothing. */
+    char *raw = (char *)out + (size_t)count * (sizeof *out - size);
+    MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, value, raw, (uint64_t)count * size));
+    for (int64_t i = 0; i < count && dtype == MEZZO_BF16; i++) {
+        mezzo_bf16 narrow;
+        memcpy(&narrow, raw + (size_t)i * sizeof narrow, sizeof narrow);
+        out[i] = mzi_bf16_load(narrow);
+    }
+    return MEZZO_OK;
+}
+
 mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *t, const char *param, float *out,
                                          int64_t count) {
     const mezzo_graph *graph = mzi_trainer_graph(t);
@@ -261,8 +282,7 @@ mezzo_status mezzo_trainer_read_gradient(mezzo_trainer *t, const char *param, fl
         if (mezzo_shape_count(value->tensor.shape) != count)
             MZI_FAIL(t->model->ctx, MEZZO_INVALID_ARGUMENT, "`%s` has %lld elements, not %lld",
                      param, (long long)mezzo_shape_count(value->tensor.shape), (long long)count);
-        MZI_TRY(mzi_model_download(t->model, MEZZO_ENTRY_TRAIN, graph->grads[g].grad, out,
-                                   (uint64_t)count * sizeof *out));
+        MZI_TRY(read_value(t, graph->grads[g].grad, out, count));
         float factor = (float)ldexp(t->grad_factor, -graph->grads[g].exponent);
         for (int64_t i = 0; i < count; i++)
             out[i] *= factor;

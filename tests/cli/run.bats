@@ -146,6 +146,28 @@ assert plan["loss_scale"] == {"mode": "none", "init": 1.0}, plan["loss_scale"]
 forms = {(m["kind"], m["form"]) for m in masters}
 assert forms == {("masters", "bf16"), ("masters", "f32"), ("moments", "bf16")}, masters
 END
+    # Bytes of a parameter: matrices by form, and biases, which are FP32 in all.
+    local matrices=$((784 * 32 + 32 * 10)) biases=$((32 + 10))
+    bytes_are() {
+        run -0 --separate-stderr "$MEZZO" plan "${small[@]}" "${@:3}" --json
+        python3 - "$output" $((matrices * $1 + biases * $2)) $((matrices + biases)) <<'END'
+import json, sys
+cost, total, count = json.loads(sys.argv[1])["bytes"], int(sys.argv[2]), int(sys.argv[3])
+parts = ("masters", "moments", "gradients", "averages")
+assert cost["parameters"] == count, cost
+assert sum(cost[part] for part in parts) == total, cost
+assert abs(cost["each"] - (total + cost["copies"]) / count) < 1e-9, cost
+END
+    }
+    bytes_are 14 16
+    bytes_are 16 16 --set train.accumulate=2
+    bytes_are 16 16 --precision f32
+    bytes_are 18 20 --set train.ema=0.9
+    bytes_are 8 12 --set precision.master=bf16 --set optimizer.state=bf16
+    run -0 --separate-stderr "$MEZZO" plan "${small[@]}"
+    [[ "$output" == *"a parameter 14.00 bytes: masters 4.00, copies 0.00, moments 8.00,"* ]]
+    run -3 "$MEZZO" plan "${small[@]}" --set train.accumulate=2 --set precision.gradients=bf16
+    [[ "$output" == *"precision.gradients"*"train.accumulate is 2"* ]]
     printf 'data: {limit: 512, test_limit: 256}\nmodel: {kind: mlp, hidden: [32]}\n' >a.yaml
     run -0 "$MEZZO" plan a.yaml --precision f32 --diff a.yaml
     [[ "$output" == *"fc1"* ]]

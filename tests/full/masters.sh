@@ -19,11 +19,11 @@ train() {
 }
 
 for example in fashion kjv; do
-    train $example f32
+    train $example f32 precision.master=f32
     train $example split precision.master=split
     train $example bf16 precision.master=bf16
     train $example bf16-bf16 precision.master=bf16 optimizer.state=bf16
-    train $example f32-bf16 optimizer.state=bf16
+    train $example f32-bf16 precision.master=f32 optimizer.state=bf16
     train $example split-bf16 precision.master=split optimizer.state=bf16
     train $example nearest precision.master=bf16 precision.rounding=nearest
 done

@@ -128,7 +128,7 @@ typedef struct ck_run {
     uint64_t seed;
     bool quiet, all;
     int64_t calls, failures;
-    char note[40]; /* about the case, for messages */
+    char note[48]; /* about the case, for messages */
     double worst;  /* share of the error bounds that was used, FP32 outputs only */
 } ck_run;
 typedef struct ck_mode {
@@ -143,7 +143,7 @@ void ck_fail(ck_run *run, const ck_case *c, const char *what);
 void ck_patterns(ck_run *run);
 /* checkkern_attention.c: NaN on the other side of the diagonal. */
 void ck_causal(ck_run *run);
-/* checkkern_masters.c: updates of masters and moments in every form. */
+/* checkkern_masters.c: updates of masters and moments in every form, and embeddings of masters. */
 void ck_masters(ck_run *run);
 
 /* checkkern_self.c: kernels that are wrong on purpose; how many were not caught. */

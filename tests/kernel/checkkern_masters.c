@@ -1,4 +1,5 @@
-/* Updates of masters and moments in other forms than FP32.
+/* Updates of masters and moments in other forms than FP32, by gradients of FP32 and BF16, and
+ * embeddings that read such masters.
  *
  * A form changes how an operand is kept, and not what is computed: from operands that the form
  * holds exactly, a kernel's results are its own FP32 results, brought into the form by the scalar
@@ -61,24 +62,42 @@ static bool is_moment(const layout *at, int k, int first) {
     return first >= 0 && k >= first && k < first + at->moments;
 }
 
-/* Values that the form holds: BF16 where it is that, and for masters of FP32's digits those at the
- * ends of its halves. */
-static void prepare(const pair *p) {
+/* Among a master's values those at the ends of its halves. */
+static void put_specials(ck_operand *o) {
     static const uint32_t bits[] = {0x3f808000u, 0x3f807fffu, 0xbf818000u, 0x7f7fffffu, 0x80008000u,
                                     0x00000001u, 0xff800000u, 0x7fc00000u, 0x7fff8000u};
     enum {
         SPECIALS = sizeof bits / sizeof *bits
     };
+    float *x = o->data;
+    for (int64_t i = 2; i < o->count; i += 5)
+        memcpy(&x[i], &bits[i / 5 % SPECIALS], sizeof *x);
+}
+
+static void round_all(ck_operand *o) {
+    float *x = o->data;
+    for (int64_t i = 0; i < o->count; i++)
+        x[i] = mzi_bf16_load(mzi_bf16_round(x[i]));
+}
+
+/* Values that the form holds. */
+static void prepare(const pair *p) {
     ck_case *c = p->plain;
     for (int k = 0; k < c->ins; k++) {
         bool master = k == p->at->w_in, moment = is_moment(p->at, k, p->at->m_in);
-        float *x = c->in[k].data;
-        for (int64_t i = 0; master && i < c->in[k].count; i++)
-            if (i % 5 == 2)
-                memcpy(&x[i], &bits[i / 5 % SPECIALS], sizeof *x);
-        bool low = (master && p->master > SPLIT) || (moment && p->low_moments);
-        for (int64_t i = 0; low && i < c->in[k].count; i++)
-            x[i] = mzi_bf16_load(mzi_bf16_round(x[i]));
+        if (master)
+            put_specials(&c->in[k]);
+        if ((master && p->master > SPLIT) || (moment && p->low_moments))
+            round_all(&c->in[k]);
+    }
+}
+
+/* Halves of the values of `from`; both operands are there already. */
+static void halve(ck_operand *high, ck_operand *low, const ck_operand *from) {
+    for (int64_t i = 0; i < from->count; i++) {
+        float x = ((const float *)from->data)[i];
+        ((mezzo_bf16 *)high->data)[i] = mzi_bf16_round_away(x);
+        ((uint16_t *)low->data)[i] = mzi_split_low(x);
     }
 }
 
@@ -98,11 +117,8 @@ static void make_low(pair *p) {
     operand(&low->in[at->s_in + 2], MEZZO_I32, 4);
     for (int k = 0; k < 4; k++)
         ((uint32_t *)low->in[at->s_in + 2].data)[k] = 0x10203040u * (uint32_t)(k + 7);
-    for (int64_t i = 0; p->master == SPLIT && i < c->p.optim.n; i++) {
-        float x = ((const float *)c->in[at->w_in].data)[i];
-        ((mezzo_bf16 *)low->in[at->w_in].data)[i] = mzi_bf16_round_away(x);
-        ((uint16_t *)low->in[at->s_in + 1].data)[i] = mzi_split_low(x);
-    }
+    if (p->master == SPLIT)
+        halve(&low->in[at->w_in], &low->in[at->s_in + 1], &c->in[at->w_in]);
     for (int k = 0; k < low->outs; k++) {
         mezzo_dtype type = (k == at->w_out && p->master != PLAIN) || k == at->lo_out ||
                                    (is_moment(at, k, at->m_out) && p->low_moments)
@@ -186,33 +202,101 @@ static void check(ck_run *run, pair *p) {
     call(run, p, &args, low->begin, low->end, "other bits in place, in this form");
 }
 
-static void one_form(ck_run *run, const layout *at, int shape, form master, bool low_moments) {
-    static const char *const names[] = {"f32", "split", "stochastic", "nearest"};
-    const mezzo_dtype f32[] = {MEZZO_F32};
+static const char *const form_names[] = {"f32", "split", "stochastic", "nearest"};
+
+static void free_operands(ck_case *c) {
+    for (int k = 0; k < c->outs; k++)
+        free(c->out[k].block);
+    for (int k = 0; k < c->ins; k++)
+        free(c->in[k].block);
+}
+
+static void one_form(ck_run *run, const layout *at, int shape, form master, bool low_moments,
+                     mezzo_dtype gradient) {
     ck_case c = {0};
-    ck_case_make(&c, run->about, shape, CK_NORMAL, f32, run->seed + (uint64_t)shape);
+    ck_case_make(&c, run->about, shape, CK_NORMAL, &gradient, run->seed + (uint64_t)shape);
     pair p = {.at = at, .plain = &c, .master = master, .low_moments = low_moments};
     prepare(&p);
     make_low(&p);
-    snprintf(run->note, sizeof run->note, ", master %s, moments %s", names[master],
+    snprintf(run->note, sizeof run->note, ", master %s, moments %s", form_names[master],
              low_moments ? "bf16" : "f32");
     check(run, &p);
     run->note[0] = 0;
-    for (int k = 0; k < p.low.outs; k++)
-        free(p.low.out[k].block);
-    for (int k = 0; k < p.low.ins; k++)
-        free(p.low.in[k].block);
+    free_operands(&p.low);
     ck_case_free(&c);
 }
 
+static void every_form(ck_run *run, const layout *at, int shape, mezzo_dtype gradient) {
+    for (int master = PLAIN; master < (at->w_in < 0 ? SPLIT : FORMS); master++)
+        for (int moment = 0; moment <= (at->m_in >= 0); moment++)
+            one_form(run, at, shape, (form)master, moment != 0, gradient);
+}
+
+enum {
+    TABLE = 1, /* inputs of embed: two tables from here on, and their lower halves */
+    TABLE_LOW = 4
+};
+
+/* Tables in a form give the bits of FP32 tables with their values. */
+static void one_embedding(ck_run *run, int shape, const form forms[2], mezzo_dtype out) {
+    ck_case c = {0}, low;
+    ck_case_make(&c, run->about, shape, CK_NORMAL, &out, run->seed + (uint64_t)shape);
+    low = c;
+    low.ins = TABLE_LOW + 2;
+    for (int k = 0; k < c.ins; k++) {
+        form f = k == TABLE || k == TABLE + 1 ? forms[k - TABLE] : PLAIN;
+        if (f != PLAIN)
+            put_specials(&c.in[k]);
+        if (f > SPLIT)
+            round_all(&c.in[k]);
+        copy(&low.in[k], &c.in[k], f != PLAIN ? MEZZO_BF16 : c.in[k].type);
+        if (k != TABLE && k != TABLE + 1)
+            continue;
+        ck_operand *lo = &low.in[TABLE_LOW + k - TABLE];
+        operand(lo, MEZZO_BF16, f == SPLIT ? c.in[k].count : 0);
+        if (f == SPLIT)
+            halve(&low.in[k], lo, &c.in[k]);
+    }
+    operand(&low.out[0], out, c.out[0].count);
+    snprintf(run->note, sizeof run->note, ", weight %s, positions %s", form_names[forms[0]],
+             form_names[forms[1]]);
+    ck_case_run(&c, run->kernel->fn);
+    mzk_args args = ck_case_args(&low);
+    ck_pages_place(&low, &args, 1);
+    ck_pages_watch(run->kernel->name);
+    run->kernel->fn(&args, low.begin, low.end);
+    ck_pages_watch(NULL);
+    run->calls++;
+    int64_t n = c.p.embed.n, i = low.begin * n;
+    while (i < low.end * n && ck_same(out, args.out[0], c.out[0].data, i))
+        i++;
+    if (i < low.end * n)
+        ck_fail(run, &low, "not its result from FP32 tables");
+    run->note[0] = 0;
+    free_operands(&low);
+    ck_case_free(&c);
+}
+
+static void embeddings(ck_run *run, int shape) {
+    static const mezzo_dtype outs[] = {MEZZO_F32, MEZZO_BF16, MEZZO_F16};
+    static const form forms[] = {PLAIN, SPLIT, NEAREST};
+    for (int k = 0; k < 27; k++) {
+        const form of_tables[] = {forms[k / 3 % 3], forms[k / 9]};
+        one_embedding(run, shape, of_tables, outs[k % 3]);
+    }
+}
+
 void ck_masters(ck_run *run) {
+    for (int shape = 0; run->about->family == MZK_embed && shape < run->about->shapes; shape++)
+        embeddings(run, shape);
     for (size_t f = 0; f < sizeof layouts / sizeof *layouts; f++) {
         const layout *at = &layouts[f];
         if (at->family != run->about->family)
             continue;
-        for (int shape = 0; shape < run->about->shapes; shape++)
-            for (int master = PLAIN; master < (at->w_in < 0 ? SPLIT : FORMS); master++)
-                for (int moment = 0; moment <= (at->m_in >= 0); moment++)
-                    one_form(run, at, shape, (form)master, moment != 0);
+        for (int shape = 0; shape < run->about->shapes; shape++) {
+            every_form(run, at, shape, MEZZO_F32);
+            if (ck_free_types(run->about)) /* of the gradient */
+                every_form(run, at, shape, MEZZO_BF16);
+        }
     }
 }

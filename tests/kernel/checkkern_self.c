@@ -78,11 +78,25 @@ static void no_borrow(const mzk_args *args, int64_t begin, int64_t end) {
     }
 }
 
+/* Upper halves of a table, taken for all of it. */
+static void upper_half_only(const mzk_args *args, int64_t begin, int64_t end) {
+    mzk_args upper = *args;
+    upper.in[4] = NULL;
+    right(MZK_embed, &upper, begin, end);
+}
+
+/* The last bit of a master in halves, with gradients of BF16. */
+static void other_low(const mzk_args *args, int64_t begin, int64_t end) {
+    right(MZK_lion, args, begin, end);
+    if (args->in_type[0] == MEZZO_BF16 && args->in[4] && begin < end)
+        ((uint16_t *)args->out[2])[begin] ^= 1;
+}
+
 /* The random numbers of a chunk counted from its beginning. */
 static void same_noise(const mzk_args *args, int64_t begin, int64_t end) {
     mzk_args moved = *args;
-    bool stochastic =
-        args->in_type[1] == MEZZO_BF16 && !args->in[4] && args->in_type[2] == MEZZO_F32;
+    bool stochastic = args->in_type[0] == MEZZO_F32 && args->in_type[1] == MEZZO_BF16 &&
+                      !args->in[4] && args->in_type[2] == MEZZO_F32;
     if (stochastic && begin % 8 == 0) {
         moved.in[0] = (const float *)args->in[0] + begin;
         moved.in[1] = (const uint16_t *)args->in[1] + begin;
@@ -116,6 +130,8 @@ static const struct {
     {"eight bits", {MZK_cast, MEZZO_ISA_AVX2, MZK_EXACT, "mistakes_format", mistakes_format}},
     {"masters", {MZK_sgd, MEZZO_ISA_AVX2, MZK_BOUNDED, "no_borrow", no_borrow}},
     {"masters", {MZK_sgd, MEZZO_ISA_AVX2, MZK_BOUNDED, "same_noise", same_noise}},
+    {"masters", {MZK_embed, MEZZO_ISA_AVX2, MZK_BOUNDED, "upper_half_only", upper_half_only}},
+    {"masters", {MZK_lion, MEZZO_ISA_AVX2, MZK_BOUNDED, "other_low", other_low}},
     {"in place", {MZK_relu, MEZZO_ISA_AVX2, MZK_EXACT, "reads_late", reads_after_writing}},
 };
 

@@ -62,6 +62,8 @@ struct parity {
     mezzo_config *config;
     json_t *peer;
     uint32_t seed;
+    bool at_once; /* a window is one micro-batch, whose gradients are BF16 where it computes in that
+                   */
     double *exact[PARITY_RUN_MAX][PARITY_PARAM_MAX]; /* g64, in the order of the peer's tensors */
 };
 
@@ -164,11 +166,12 @@ static inline void parity_write(const parity_model *m) {
 }
 
 static inline void parity_create(parity_model *m, const parity *p, mezzo_dtype compute,
-                                 int64_t batch) {
-    const mezzo_model_config config = {.build = parity_build,
-                                       .user = m,
-                                       .device = compute == MEZZO_F64 ? "ref" : "cpu",
-                                       .precision.compute = compute};
+                                 mezzo_dtype gradients, int64_t batch) {
+    const mezzo_model_config config = {
+        .build = parity_build,
+        .user = m,
+        .device = compute == MEZZO_F64 ? "ref" : "cpu",
+        .precision = {.compute = compute, .master = MEZZO_MASTER_SPLIT, .gradients = gradients}};
     *m = (parity_model){.p = p, .batch = batch};
     parity_check(p->ctx, mezzo_model_create(&m->model, p->ctx, &config, MEZZO_ENTRY_TRAIN));
     parity_write(m);
@@ -177,9 +180,12 @@ static inline void parity_create(parity_model *m, const parity *p, mezzo_dtype c
 /* A model and its trainer, whose steps take `samples`. */
 static inline mezzo_trainer *parity_create_trainer(parity_model *m, const parity *p,
                                                    mezzo_dtype compute, int64_t samples) {
-    const mezzo_trainer_config config = p->network->trainer(p);
+    mezzo_trainer_config config = p->network->trainer(p);
     mezzo_trainer *trainer = NULL;
-    parity_create(m, p, compute, samples / (config.accumulate > 0 ? config.accumulate : 1));
+    if (p->at_once || config.accumulate == 0)
+        config.accumulate = 1;
+    bool low = compute == MEZZO_BF16 && config.accumulate == 1;
+    parity_create(m, p, compute, low ? MEZZO_BF16 : MEZZO_F32, samples / config.accumulate);
     parity_check(p->ctx, mezzo_trainer_create(&trainer, m->model, &config));
     return trainer;
 }
@@ -239,7 +245,7 @@ static inline void parity_test_same_point(void **state) {
     parity *p = *state;
     double apart = 0.0;
     parity_model m;
-    parity_create(&m, p, MEZZO_F64, parity_int(p, "gradient", "batch"));
+    parity_create(&m, p, MEZZO_F64, MEZZO_F32, parity_int(p, "gradient", "batch"));
     parity_check(p->ctx, mzi_model_ensure(m.model, MEZZO_ENTRY_TRAIN));
     const mezzo_graph *graph = m.model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
     assert_int_equal(graph->grad_count, json_array_size(parity_at(p, "gradient", "tensors")));

@@ -25,8 +25,9 @@ typedef struct variant {
     mezzo_master master;
     bool nearest, low_moments, is_gpt, no_dropout, no_average;
     mezzo_dtype compute; /* NONE: BF16 */
-    int threads;         /* 0: 2 */
-    uint64_t seed;       /* 0: 3 */
+    mezzo_dtype gradients;
+    int threads;   /* 0: 2 */
+    uint64_t seed; /* 0: 3 */
     int accumulate;
     float lr; /* 0: 2^-8 */
 } variant;
@@ -34,6 +35,7 @@ typedef struct variant {
 static mezzo_precision precision_of(const variant *v) {
     return (mezzo_precision){.compute = v->compute ? v->compute : MEZZO_BF16,
                              .master = v->master,
+                             .gradients = v->gradients,
                              .master_nearest = v->nearest};
 }
 
@@ -126,6 +128,8 @@ static void test_split_is_f32(void **state) {
             variant split = plain;
             split.master = MEZZO_MASTER_SPLIT;
             runs_agree(&plain, &split, 20);
+            plain.gradients = split.gradients = MEZZO_BF16;
+            runs_agree(&plain, &split, 20);
         }
     variant plain = {.optimizer = "adamw", .is_gpt = true, .accumulate = 4}, split = plain;
     split.master = MEZZO_MASTER_SPLIT;
@@ -170,9 +174,9 @@ static void test_forms(void **state) {
         end(&r);
     }
     make(&r, &(variant){.master = MEZZO_MASTER_SPLIT, .is_gpt = true});
-    int wte = mezzo_model_state_find(r.model, "wte"); /* tied: the embedding reads it too */
-    assert_int_equal(mezzo_model_state_at(r.model, wte).master, MEZZO_MASTER_F32);
-    assert_string_equal(mezzo_model_state_at(r.model, wte).why, "embedding reads it in f32");
+    int wte = mezzo_model_state_find(r.model, "wte"); /* tied: the embedding reads both halves */
+    assert_int_equal(mezzo_model_state_at(r.model, wte).master, MEZZO_MASTER_SPLIT);
+    assert_string_equal(mezzo_model_state_at(r.model, wte).why, "");
     end(&r);
     static const mezzo_dtype others[] = {MEZZO_F32, MEZZO_F16};
     for (int k = 0; k < 2; k++) {
@@ -182,40 +186,66 @@ static void test_forms(void **state) {
     }
 }
 
-/* Bytes of a parameter in state and derived weights, of the layers of the transformer but its
- * tables: at least 99 of 100 parameters are of matrices.  Device ref packs nothing. */
+/* Bytes of a parameter: state, copies, gradient.  Device ref packs nothing.  Matrices, the tied
+ * table, whose gradient is a sum of two and so FP32, the other table, which nothing computes with
+ * in BF16 but as BF16 itself, and vectors. */
+typedef struct kinds {
+    uint64_t matrix, tied, table, vector;
+} kinds;
+
+static uint64_t total(kinds count, kinds bytes) {
+    return count.matrix * bytes.matrix + count.tied * bytes.tied + count.table * bytes.table +
+           count.vector * bytes.vector;
+}
+
+static kinds count_kinds(const run *r) {
+    kinds count = {0};
+    for (int s = 0; s < mezzo_model_state_count(r->model); s++) {
+        mezzo_state_info tensor = mezzo_model_state_at(r->model, s);
+        uint64_t n = (uint64_t)mezzo_shape_count(tensor.shape);
+        if (tensor.kind != MEZZO_STATE_PARAM)
+            continue;
+        if (strcmp(tensor.name, "wte") == 0)
+            count.tied += n;
+        else if (strcmp(tensor.name, "wpe") == 0)
+            count.table += n;
+        else if (tensor.shape.rank == 2)
+            count.matrix += n;
+        else
+            count.vector += n;
+    }
+    return count;
+}
+
 static void test_bytes(void **state) {
     (void)state;
     static const struct {
         mezzo_master master;
         bool low_moments;
-        uint64_t matrix, copy, other; /* of each parameter: state, copies; state of other kinds */
-    } expected[] = {{MEZZO_MASTER_F32, false, 12, 2, 12},
-                    {MEZZO_MASTER_SPLIT, false, 12, 0, 12},
-                    {MEZZO_MASTER_BF16, false, 10, 0, 12},
-                    {MEZZO_MASTER_BF16, true, 6, 0, 8}};
+        int accumulate;
+        mezzo_dtype gradients;
+        kinds state, copies, gradient;
+    } expected[] = {{MEZZO_MASTER_F32, false, 1, 0, {12, 12, 12, 12}, {2, 2, 0, 0}, {4, 4, 4, 4}},
+                    {MEZZO_MASTER_SPLIT, false, 4, 0, {12, 12, 12, 12}, {0}, {4, 4, 4, 4}},
+                    {MEZZO_MASTER_SPLIT, false, 1, MEZZO_BF16, {12, 12, 12, 12}, {0}, {2, 4, 4, 4}},
+                    {MEZZO_MASTER_BF16, false, 1, MEZZO_BF16, {10, 10, 10, 12}, {0}, {2, 4, 4, 4}},
+                    {MEZZO_MASTER_BF16, true, 1, MEZZO_BF16, {6, 6, 6, 8}, {0}, {2, 4, 4, 4}}};
     for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
         run r;
         mezzo_plan_info info;
-        uint64_t matrices = 0, others = 0;
         make(&r, &(variant){.master = expected[k].master,
                             .low_moments = expected[k].low_moments,
+                            .accumulate = expected[k].accumulate,
+                            .gradients = expected[k].gradients,
                             .is_gpt = true,
                             .no_average = true,
                             .device = "ref"});
-        for (int s = 0; s < mezzo_model_state_count(r.model); s++) {
-            mezzo_state_info tensor = mezzo_model_state_at(r.model, s);
-            bool table = tensor.name[0] == 'w';
-            if (tensor.kind == MEZZO_STATE_PARAM && tensor.shape.rank == 2 && !table)
-                matrices += (uint64_t)mezzo_shape_count(tensor.shape);
-            else if (tensor.kind == MEZZO_STATE_PARAM)
-                others += (uint64_t)mezzo_shape_count(tensor.shape);
-        }
+        kinds count = count_kinds(&r);
         NET_OK(r.ctx, mezzo_model_plan_info(r.model, MEZZO_ENTRY_TRAIN, &info));
-        assert_int_equal(info.state_bytes,
-                         matrices * expected[k].matrix + others * expected[k].other);
-        /* The table is read by the head in BF16, in every form. */
-        assert_int_equal(info.weight_bytes, matrices * expected[k].copy + 2 * GPT_V * GPT_C);
+        assert_int_equal(info.state_bytes, total(count, expected[k].state));
+        assert_int_equal(info.weight_bytes, total(count, expected[k].copies));
+        assert_int_equal(info.copy_bytes, info.weight_bytes);
+        assert_int_equal(info.gradient_bytes, total(count, expected[k].gradient));
         end(&r);
     }
 }
@@ -275,7 +305,8 @@ static void test_skips(void **state) {
                                           .master = (mezzo_master)form,
                                           .is_gpt = other & 1,
                                           .low_moments = other & 2,
-                                          .nearest = other & 4});
+                                          .nearest = other & 4,
+                                          .gradients = o & 1 ? MEZZO_BF16 : MEZZO_F32});
 }
 
 /* Random bits are those of the commit: tries that were skipped do not count.  (Dropout's are those
@@ -316,6 +347,7 @@ static void test_keys(void **state) {
     for (int o = 0; o < OPTIMIZERS; o++) {
         char one[65], three[65], again[65];
         variant v = {.optimizer = optimizers[o], .master = MEZZO_MASTER_BF16, .low_moments = true};
+        v.gradients = MEZZO_BF16;
         v.threads = 1;
         train(&v, 5, one);
         train(&v, 5, again);

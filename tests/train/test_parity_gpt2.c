@@ -99,6 +99,15 @@ static void test_gradients_bf16(void **state) {
     parity_gradients(*state, MEZZO_BF16, "bf16", "bf16_stream", false);
 }
 
+/* The same rows in one micro-batch, whose matrices have gradients of BF16. */
+static void test_bf16_at_once(void **state) {
+    parity *p = *state;
+    p->at_once = true;
+    parity_gradients(p, MEZZO_BF16, "bf16", "bf16_stream", false);
+    parity_curve(p, MEZZO_BF16, "bf16", PARITY_CURVE_BF16);
+    p->at_once = false;
+}
+
 static int setup(void **state) {
     *state = &the_parity;
     return parity_setup(&the_parity);
@@ -109,6 +118,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(parity_test_same_point), /* first */
         cmocka_unit_test(test_gradients_f32),     cmocka_unit_test(test_gradients_bf16),
         cmocka_unit_test(parity_test_curve_f32),  cmocka_unit_test(parity_test_curve_bf16),
+        cmocka_unit_test(test_bf16_at_once),
     };
     const parity_network network = {.figures = "gpt2_torch.json",
                                     .configure = configure,

@@ -81,6 +81,8 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
     call->out[0] = mzi_out(lowering, 0);
     for (int k = 0; k < 4; k++)
         call->in[k] = mzi_in(lowering, k);
+    call->in[4] = mzi_in_low(lowering, WEIGHT);
+    call->in[5] = mzi_in_low(lowering, POSITIONS);
     call->p.embed.rows = rows;
     call->p.embed.n = C;
     call->p.embed.T = length_of(use->in[IDS].shape);
@@ -157,6 +159,7 @@ const mezzo_op_def mzi_op_embedding = {.name = "embedding",
                                        .out_count = 1,
                                        .cast = MEZZO_CAST_LOW,
                                        .in_f32 = MEZZO_BIT(WEIGHT) | MEZZO_BIT(POSITIONS),
+                                       .in_master = MEZZO_BIT(WEIGHT) | MEZZO_BIT(POSITIONS),
                                        .in_int = MEZZO_BIT(IDS) | MEZZO_BIT(START),
                                        .constant_in = MEZZO_BIT(IDS) | MEZZO_BIT(START),
                                        .range = range,

@@ -10,9 +10,10 @@
  *
  * An override by name comes before the class, and the types that an operation declares come before
  * both.  The speed gate gives class low FP32 where BF16 is slower.  Operands marked in_f32 /
- * out_f32 (statistics, scalars, parameters of a norm, gradients of parameters) are FP32 always,
- * integers stay.  A cast is put before the first use that needs one and shared by later uses; a
- * cast of a parameter belongs to the phase `prepare`, which runs once after each update. */
+ * out_f32 (statistics, scalars, parameters of a norm, gradients of parameters) are FP32 always, but
+ * for gradients that mezzo_precision wants in BF16; integers stay.  A cast is put before the first
+ * use that needs one and shared by later uses; a cast of a parameter belongs to the phase `prepare`,
+ * which runs once after each update. */
 #include <string.h>
 
 #include "base/glob.h"
@@ -239,6 +240,21 @@ static mezzo_dtype operand_type(const mzi_node *node, uint32_t f32_mask, int k) 
     return f32_mask & MEZZO_BIT(k) ? MEZZO_F32 : node->compute;
 }
 
+static bool is_gradient(const mezzo_graph *graph, int32_t value) {
+    for (int32_t g = 0; g < graph->grad_count; g++)
+        if (graph->grads[g].grad == value)
+            return true;
+    return false;
+}
+
+/* The gradient of a weight may be BF16 where its operation computes in that, and rounds once. */
+static mezzo_dtype result_type(const autocast *pass, const mzi_node *node, int k) {
+    bool low = pass->precision->gradients == MEZZO_BF16 && node->compute == MEZZO_BF16 &&
+               (node->op->out_gradient & MEZZO_BIT(k));
+    return low && is_gradient(pass->graph, node->out[k]) ? MEZZO_BF16
+                                                         : operand_type(node, node->op->out_f32, k);
+}
+
 static mezzo_status visit(autocast *pass, mzi_node node) {
     mezzo_graph *graph = pass->graph;
     MZI_TRY(choose(pass, &node));
@@ -252,18 +268,20 @@ static mezzo_status visit(autocast *pass, mzi_node node) {
     for (int k = 0; k < node.out_count; k++) {
         mzi_value *out = &graph->values[node.out[k]];
         if (mezzo_dtype_is_float(out->tensor.dtype))
-            out->tensor.dtype = operand_type(&node, node.op->out_f32, k);
+            out->tensor.dtype = result_type(pass, &node, k);
     }
     return mzi_rewrite_append(&pass->list, &node);
 }
 
-/* Gradients of parameters are FP32, like the masters that they update. */
+/* Gradients of parameters are FP32, or BF16 if the precision says so and they come out like that.
+ */
 static mezzo_status widen_grads(autocast *pass) {
     mezzo_graph *graph = pass->graph;
     mzi_node update = {.name = "the update", .phase = MZI_PHASE_BACKWARD, .compute = MEZZO_F32};
     for (int32_t g = 0; g < graph->grad_count && pass->low != MEZZO_F64; g++) {
         int32_t grad = graph->grads[g].grad;
-        if (graph->values[grad].tensor.dtype == MEZZO_F32)
+        mezzo_dtype dtype = graph->values[grad].tensor.dtype;
+        if (dtype == MEZZO_F32 || dtype == pass->precision->gradients)
             continue;
         MZI_TRY(cast_to(pass, &update, grad, MEZZO_F32, &graph->grads[g].grad));
         graph->values[graph->grads[g].grad].is_output = true;

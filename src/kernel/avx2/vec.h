@@ -185,6 +185,9 @@ INLINE void vi_store_u8_n(uint8_t *p, vi a, int64_t n) {
 INLINE vi vi_load_u16(const uint16_t *p) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
+INLINE vi vi_load_i16(const uint16_t *p) { /* with their signs */
+    return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
 INLINE vi vi_load_u16_n(const uint16_t *p, int64_t n) {
     uint16_t buffer[VL] = {0};
     memcpy(buffer, p, (size_t)n * sizeof *p);

@@ -217,6 +217,9 @@ INLINE void vi_store_u8_n(uint8_t *p, vi a, int64_t n) {
 INLINE vi vi_load_u16(const uint16_t *p) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
+INLINE vi vi_load_i16(const uint16_t *p) { /* with their signs */
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
 INLINE vi vi_load_u16_n(const uint16_t *p, int64_t n) {
     return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
 }

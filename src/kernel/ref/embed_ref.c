@@ -10,8 +10,8 @@ void mzk_embed_ref(const mzk_args *args, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
         int64_t word = id_of(args, 0, r), place = start + r % args->p.embed.T;
         for (int64_t j = 0; j < n; j++) {
-            double position = args->in[2] ? get(args, 2, place * n + j) : 0;
-            put(args, 0, r * n + j, get(args, 1, word * n + j) + position);
+            double position = args->in[2] ? get_master(args, 2, 5, place * n + j) : 0;
+            put(args, 0, r * n + j, get_master(args, 1, 4, word * n + j) + position);
         }
     }
 }

@@ -1,7 +1,6 @@
 /* Reference: optimizer updates of one parameter. */
 #include "base/rng.h"
 #include "kernel/ref/ref.h"
-#include "num/split.h"
 
 static float stochastic(const mzk_args *args, int key_in, int slot, int64_t i, double value) {
     const int32_t *key = args->in[key_in];
@@ -10,14 +9,6 @@ static float stochastic(const mzk_args *args, int key_in, int slot, int64_t i, d
     mzi_rng4(words, seed, args->p.optim.streams[slot], (uint64_t)i / 8, (uint32_t)key[2]);
     uint32_t random = words[i % 8 / 2] >> (i % 2 * 16);
     return mzi_bf16_load(mezzo_bf16_from_f32_stochastic((float)value, random));
-}
-
-/* In the form of in[w], with the lower halves in in[lo]. */
-static double get_master(const mzk_args *args, int w, int lo, int64_t i) {
-    if (args->in_type[w] != MEZZO_BF16 || !args->in[lo])
-        return get(args, w, i);
-    return (double)mzi_join(((const mezzo_bf16 *)args->in[w])[i],
-                            ((const uint16_t *)args->in[lo])[i]);
 }
 
 /* To out[0], and the lower halves to out[lo]; `key` is an input, that of lower halves before it. */

@@ -3,7 +3,7 @@
 #define MZK_REF_H
 
 #include "kernel/table.h"
-#include "num/number.h"
+#include "num/split.h"
 
 static inline double get(const mzk_args *args, int k, int64_t i) {
     return mzi_load(args->in[k], (mezzo_dtype)args->in_type[k], i);
@@ -11,6 +11,14 @@ static inline double get(const mzk_args *args, int k, int64_t i) {
 
 static inline void put(const mzk_args *args, int k, int64_t i, double value) {
     mzi_store(args->out[k], (mezzo_dtype)args->out_type[k], i, value);
+}
+
+/* Element i of a master: with lower halves in in[lo], in[w] has the upper ones. */
+static inline double get_master(const mzk_args *args, int w, int lo, int64_t i) {
+    if (args->in_type[w] != MEZZO_BF16 || !args->in[lo])
+        return get(args, w, i);
+    return (double)mzi_join(((const mezzo_bf16 *)args->in[w])[i],
+                            ((const uint16_t *)args->in[lo])[i]);
 }
 
 /* End of the chunk that starts at `begin`. */

@@ -1,31 +1,46 @@
 /* Rows of a table by number, and the gradients of the tables.  Included once per instruction set,
  * after its vec.h. */
-#include "kernel/simd/lanes.h"
+#include "kernel/simd/masters.h"
 
-INLINE void embed_lanes(void *y, mezzo_dtype type, int64_t i, const float *word,
-                        const float *position, int64_t j, int64_t lanes) {
-    vf sum = lanes_load(word, MEZZO_F32, j, lanes);
-    if (position)
-        sum = vf_add(sum, lanes_load(position, MEZZO_F32, j, lanes));
-    lanes_store(y, type, i + j, sum, lanes);
+/* In which form in[k] is, with its lower halves in in[lo]. */
+INLINE master_kind table_kind(const mzk_args *args, int k, int lo) {
+    if (args->in_type[k] == MEZZO_F32)
+        return MASTER_F32;
+    return args->in[lo] ? MASTER_SPLIT : MASTER_NEAREST;
+}
+
+/* The forms of both tables. */
+typedef struct tables {
+    forms weight, positions;
+} tables;
+
+/* Columns [j, j + lanes) of row r, of rows `word` and `position` of the tables. */
+INLINE void embed_lanes(const mzk_args *args, types t, tables f, int64_t r, int64_t word,
+                        int64_t position, int64_t j, int64_t lanes) {
+    int64_t n = args->p.embed.n;
+    vf sum = master_load(args, f.weight, 1, 4, word * n + j, lanes);
+    if (args->in[2])
+        sum = vf_add(sum, master_load(args, f.positions, 2, 5, position * n + j, lanes));
+    lanes_store(args->out[0], t.out, r * n + j, sum, lanes);
 }
 INLINE void embed_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
-    void *y = args->out[0];
     const int32_t *ids = args->in[0], *start = args->in[3];
-    const float *weight = args->in[1], *positions = args->in[2];
     int64_t n = args->p.embed.n, T = args->p.embed.T, first = start ? start[0] : 0;
+    const tables f = {{.master = table_kind(args, 1, 4)}, {.master = table_kind(args, 2, 5)}};
     for (int64_t r = begin; r < end; r++) {
-        const float *word = weight + ids[r] * n;
-        const float *position = positions ? positions + (first + r % T) * n : NULL;
-        int64_t j = 0;
+        int64_t position = first + r % T, j = 0;
         for (; j + VL <= n; j += VL)
-            embed_lanes(y, t.out, r * n, word, position, j, VL);
+            embed_lanes(args, t, f, r, ids[r], position, j, VL);
         if (j < n)
-            embed_lanes(y, t.out, r * n, word, position, j, n - j);
+            embed_lanes(args, t, f, r, ids[r], position, j, n - j);
     }
 }
+INLINE bool is_table(const mzk_args *args, int k) {
+    return !args->in[k] || args->in_type[k] == MEZZO_F32 || args->in_type[k] == MEZZO_BF16;
+}
 void MZK_IMPL(embed)(const mzk_args *args, int64_t begin, int64_t end) {
-    if (args->in_type[1] != MEZZO_F32 || !dispatch(embed_loop, args, begin, end, VARY_OUT))
+    if (!is_table(args, 1) || !is_table(args, 2) ||
+        !dispatch(embed_loop, args, begin, end, VARY_OUT))
         mzk_embed_ref(args, begin, end);
 }
 

@@ -7,6 +7,11 @@
 INLINE vi lanes_load_u16(const uint16_t *p, int64_t n) {
     return n == VL ? vi_load_u16(p) : vi_load_u16_n(p, n);
 }
+INLINE vi lanes_load_i16(const uint16_t *p, int64_t n) {
+    if (n == VL)
+        return vi_load_i16(p);
+    return vi_add(vi_xor(vi_load_u16_n(p, n), vi_set(0x8000)), vi_set(-0x8000));
+}
 INLINE void lanes_store_u16(uint16_t *p, vi a, int64_t n) {
     if (n == VL)
         vi_store_u16(p, a);

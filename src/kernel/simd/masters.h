@@ -63,18 +63,20 @@ INLINE vf master_load(const mzk_args *args, forms f, int w, int lo, int64_t i, i
     if (f.master != MASTER_SPLIT)
         return lanes_load(args->in[w], f.master == MASTER_F32 ? MEZZO_F32 : MEZZO_BF16, i, n);
     vi high = vi_shift_left(lanes_load_u16((const uint16_t *)args->in[w] + i, n), 16);
-    vi low = lanes_load_u16((const uint16_t *)args->in[lo] + i, n);
-    vi low_signed = vi_add(vi_xor(low, vi_set(0x8000)), vi_set(-0x8000));
-    return vf_of_bits(vi_add(high, low_signed));
+    vi low = lanes_load_i16((const uint16_t *)args->in[lo] + i, n);
+    return vf_of_bits(vi_add(high, low));
 }
 
 /* To out[0], and the lower halves to out[lo]. */
 INLINE void master_store(const mzk_args *args, forms f, int lo, vf x, const noise *random,
                          int64_t i, int64_t n) {
     if (f.master == MASTER_SPLIT) {
-        vi low = vi_select(vf_is_nan(x), vi_set(0), vi_and(vf_bits(x), vi_set(0xffff)));
-        lanes_store_u16((uint16_t *)args->out[0] + i, half_away(x), n);
-        lanes_store_u16((uint16_t *)args->out[lo] + i, low, n);
+        /* A NaN loses its lower half, so that nothing is carried into the upper one. */
+        vi quiet = vi_and(vi_or(vf_bits(x), vi_set(0x400000)), vi_set(-0x10000));
+        vi bits = vi_select(vf_is_nan(x), quiet, vf_bits(x));
+        vi high = vi_shift_right(vi_add(bits, vi_set(0x8000)), 16);
+        lanes_store_u16((uint16_t *)args->out[0] + i, high, n);
+        lanes_store_u16((uint16_t *)args->out[lo] + i, vi_and(bits, vi_set(0xffff)), n);
     } else if (f.master == MASTER_STOCHASTIC) {
         store_stochastic(args->out[0], x, random, 0, i, n);
     } else {
@@ -118,33 +120,28 @@ INLINE void update_range(const mzk_args *args, int64_t begin, int64_t end, forms
 /* The forms of a call as constants. */
 typedef void update_loop(const mzk_args *args, int64_t begin, int64_t end, forms f);
 
-INLINE bool forms_moment(update_loop *body, const mzk_args *args, int64_t begin, int64_t end,
-                         places at, master_kind master) {
-    int moment = at.m < 0 ? MEZZO_F32 : args->in_type[at.m];
-    if (args->in_type[0] != MEZZO_F32)
-        return false; /* gradients come narrower to masters of FP32 only */
-    if (moment == MEZZO_F32)
-        body(args, begin, end, (forms){MEZZO_F32, master, MEZZO_F32});
-    else if (at.m >= 0 && moment == MEZZO_BF16)
-        body(args, begin, end, (forms){MEZZO_F32, master, MEZZO_BF16});
+INLINE bool forms_gradient(update_loop *body, const mzk_args *args, int64_t begin, int64_t end,
+                           master_kind master, mezzo_dtype moment) {
+    int g = args->in_type[0];
+    if (g == MEZZO_F32)
+        body(args, begin, end, (forms){MEZZO_F32, master, moment});
+    else if (g == MEZZO_BF16)
+        body(args, begin, end, (forms){MEZZO_BF16, master, moment});
+    else if (g == MEZZO_F16 && master == MASTER_F32 && moment == MEZZO_F32)
+        body(args, begin, end, (forms){MEZZO_F16, MASTER_F32, MEZZO_F32});
     else
         return false;
     return true;
 }
 
-INLINE bool forms_gradient(update_loop *body, const mzk_args *args, int64_t begin, int64_t end,
-                           places at) {
-    if (at.m >= 0 && args->in_type[at.m] != MEZZO_F32)
-        return forms_moment(body, args, begin, end, at, MASTER_F32);
-    if (args->in_type[0] == MEZZO_F32)
-        body(args, begin, end, (forms){MEZZO_F32, MASTER_F32, MEZZO_F32});
-    else if (args->in_type[0] == MEZZO_BF16)
-        body(args, begin, end, (forms){MEZZO_BF16, MASTER_F32, MEZZO_F32});
-    else if (args->in_type[0] == MEZZO_F16)
-        body(args, begin, end, (forms){MEZZO_F16, MASTER_F32, MEZZO_F32});
-    else
-        return false;
-    return true;
+INLINE bool forms_moment(update_loop *body, const mzk_args *args, int64_t begin, int64_t end,
+                         places at, master_kind master) {
+    int moment = at.m < 0 ? MEZZO_F32 : args->in_type[at.m];
+    if (moment == MEZZO_F32)
+        return forms_gradient(body, args, begin, end, master, MEZZO_F32);
+    if (at.m >= 0 && moment == MEZZO_BF16)
+        return forms_gradient(body, args, begin, end, master, MEZZO_BF16);
+    return false;
 }
 
 /* Runs `body` and returns true, or returns false if there is no loop for the types. */
@@ -154,7 +151,7 @@ INLINE bool dispatch_forms(update_loop *body, const mzk_args *args, int64_t begi
     if (args->out_type[0] == MEZZO_F64)
         return false;
     if (master == MEZZO_F32)
-        return forms_gradient(body, args, begin, end, at);
+        return forms_moment(body, args, begin, end, at, MASTER_F32);
     if (at.w < 0 || master != MEZZO_BF16)
         return false;
     if (args->in[at.s + 1])

@@ -105,6 +105,43 @@ INLINE void see(seen *s, int turn, vf x, vf tiny, int64_t n) {
     s->zero += __builtin_popcount(vm_bits(vf_equal(kept, vf_zero()))) - (VL - n);
     s->below += __builtin_popcount(vm_bits(vf_greater(tiny, magnitude)));
 }
+enum {
+    SEEN_BLOCK = 16 /* vectors that are looked at without counting */
+};
+
+/* A vector of which only sum, peak and dip are wanted; in registers. */
+INLINE void glance(vf x, vd *squares, vf *max, vf *min) {
+    vf magnitude = vf_of_bits(vi_and(vf_bits(x), vi_set(0x7fffffff)));
+    vd wide = vd_of(x);
+    *squares = vd_fma(wide, wide, *squares);
+    *max = vf_max(magnitude, *max);
+    *min = vf_min(magnitude, *min);
+}
+
+/* A block of which every element is finite and not below `least` changes no count of others.  One
+ * that is not finite makes the sum of squares so, since FP64 holds the square of every FP32 number:
+ * then, or if there is a smaller one, nothing is added and the result is false. */
+INLINE bool see_block(seen *s, const void *x, mezzo_dtype type, int64_t i, vf least) {
+    vd even = s->squares[0], odd = s->squares[1];
+    vf max = s->max, min = least;
+    for (int k = 0; k < SEEN_BLOCK; k += 2) {
+        glance(vf_load(x, type, i + k * VL), &even, &max, &min);
+        glance(vf_load(x, type, i + (k + 1) * VL), &odd, &max, &min);
+    }
+    double sum = vd_sum(vd_add(even, odd));
+    if (vm_bits(vf_greater(least, min)) || sum - sum != 0)
+        return false;
+    s->squares[0] = even;
+    s->squares[1] = odd;
+    s->max = max;
+    s->lanes += SEEN_BLOCK * VL;
+    s->finite += SEEN_BLOCK * VL;
+    return true;
+}
+INLINE void see_all(seen *s, const void *x, mezzo_dtype type, int64_t i, vf tiny) {
+    for (int k = 0; k < SEEN_BLOCK; k++)
+        see(s, k % 2, vf_load(x, type, i + k * VL), tiny, VL);
+}
 INLINE void stats_store(double *part, const seen *s, bool has_tiny) {
     int64_t infinite = s->lanes - s->finite - s->nan, outside = s->lanes - s->finite;
     part[MZK_STAT_SQUARES] = vd_sum(vd_add(s->squares[0], s->squares[1]));
@@ -118,9 +155,13 @@ INLINE void stats_part_loop(const mzk_args *args, int64_t begin, int64_t end, ty
     const void *x = args->in[0];
     int64_t grain = args->p.e.grain;
     vf tiny = vf_set(args->p.e.alpha);
+    vf least = vf_set(args->p.e.alpha > 0 ? args->p.e.alpha : 0x1p-149f); /* above 0 */
     for (int64_t b = begin; b < end; b = chunk_end(b, grain, end)) {
         int64_t i = b, stop = chunk_end(b, grain, end);
         seen s = {{vd_zero(), vd_zero()}, vf_zero(), 0, 0, 0, 0, 0};
+        for (; i + SEEN_BLOCK * VL <= stop; i += SEEN_BLOCK * VL)
+            if (!see_block(&s, x, t.a, i, least))
+                see_all(&s, x, t.a, i, tiny);
         for (; i + 2 * VL <= stop; i += 2 * VL) {
             see(&s, 0, vf_load(x, t.a, i), tiny, VL);
             see(&s, 1, vf_load(x, t.a, i + VL), tiny, VL);
