@@ -25,6 +25,7 @@ typedef struct mezzo_model_config {
      * names; the last match wins, and one behind `!` keeps.  Bits do not change.  Copied. */
     const char *const *recompute;
     int recompute_count;
+    bool no_fuse; /* every operation by itself: the plain path that fused ones are compared with */
 } mezzo_model_config;
 
 /* Builds the graph of `entry` too, so that a model that cannot be built fails here, and its tensors

@@ -165,6 +165,8 @@ static const mezzo_config_key keys[] = {
      "the last match wins, and one behind `!` keeps"},
     {"train.memory_mib", MEZZO_CONFIG_INT, "0", NULL, 0, 1 << 30,
      "memory that the plan may take, in MiB: it recomputes what it must to fit; 0: any"},
+    {"train.fuse", MEZZO_CONFIG_CHOICE, "auto", "auto|off", 0, 0,
+     "several operations in one where that reads and writes less memory; off: each by itself"},
     {"train.weights", MEZZO_CONFIG_TEXT, "\"\"", NULL, 0, 0,
      "a run directory, or a safetensors file with mezzo's names, to start from; empty: random "
      "weights"},

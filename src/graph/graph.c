@@ -13,7 +13,7 @@ const char *mzi_phase_name(mzi_phase phase) {
 
 const char *mzi_rule_name(mzi_rule rule) {
     static const char *const names[] = {"full",     "low",  "follow", "reduce",  "override",
-                                        "contract", "cast", "layout", "segment", "speed"};
+                                        "contract", "cast", "layout", "segment", "speed", "fuse"};
     return names[rule];
 }
 

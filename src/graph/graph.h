@@ -38,7 +38,8 @@ typedef enum mzi_rule {
     MZI_RULE_CAST,     /* a conversion that another node needs              */
     MZI_RULE_LAYOUT,   /* a rearrangement that a kernel asks for            */
     MZI_RULE_SEGMENT,  /* a factor between two segments of backward         */
-    MZI_RULE_SPEED     /* class low, but slower there: the speed gate       */
+    MZI_RULE_SPEED,    /* class low, but slower there: the speed gate       */
+    MZI_RULE_FUSE      /* several operations in one; types are those of them */
 } mzi_rule;
 const char *mzi_rule_name(mzi_rule rule);
 
@@ -72,6 +73,10 @@ typedef struct mzi_node {
     const char *reason;
     bool is_meter;    /* only observes: runs may leave it out, and no number depends on it */
     int32_t override; /* of rule OVERRIDE: which of precision.overrides, counted from 1 */
+    /* A node that passes/fuse.c made of one of forward and one of backward: the name of the latter,
+     * and how many of the outputs are those of the former, which depend on no gradient. */
+    const char *backward_name;
+    int forward_outs;
 } mzi_node;
 
 typedef struct mzi_output {

@@ -36,7 +36,9 @@ static mezzo_status make(mzi_plan *plan, const mzi_plan_config *config) {
     MZI_TRY(plan->graph->status);
     MZI_TRY(mzi_pass_check_casts(plan->graph));
     mzi_hash_numerics(plan->graph, config->recipe, plan->numerics_hash);
-    /* Behind the hash, since it changes no number. */
+    /* Behind the hash: how it is computed, and not what. */
+    if (!config->no_fuse)
+        MZI_TRY(mzi_pass_fuse(plan->graph));
     MZI_TRY(mzi_pass_recompute(plan->graph, config->recompute, config->recompute_count,
                                config->recompute_chosen));
     MZI_TRY(mzi_pass_layout(plan->graph, plan->target));

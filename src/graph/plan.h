@@ -57,6 +57,8 @@ mzi_master_readers mzi_master_readers_of(const mezzo_graph *graph, int32_t param
 /* For one that nobody takes as FP32 alone: `param` becomes a value of BF16, with lower halves if
  * `is_split`, and what read its cast reads it. */
 void mzi_master_lower(mezzo_graph *graph, int32_t param, bool is_split);
+/* Several nodes in one, where that reads and writes less (passes/fuse.c). */
+mezzo_status mzi_pass_fuse(mezzo_graph *graph);
 /* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
 mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count,
                                 int chosen);
@@ -76,6 +78,7 @@ typedef struct mzi_plan_config {
     const char *const *recompute;
     int recompute_count;
     int recompute_chosen; /* the first of them were chosen to fit a budget */
+    bool no_fuse; /* every operation by itself */
 } mzi_plan_config;
 /* Run the passes after autocast; takes the graph over (on failure too). */
 mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *target,

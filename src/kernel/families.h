@@ -183,6 +183,9 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              (see the end).  Nothing is checked: ids are of [0, V), start + T is at most P.
  * embed_dw     [V: rows of dw] out dw [V,n] f32; in dy [rows,n], ids.  dw[v] = sum of dy[r] over
  *              the r with ids[r] = v, in their order; 0 if there is none.
+ * embed_dw_add [V: rows of dw, in place (dw = other)] out dw [V,n] f32; in dy [rows,n], ids, other
+ *              [V,n] f32.  dw[v] = other[v] + (what embed_dw gives for v).  A row without any keeps
+ *              the bits of other.
  * embed_dp     [P: rows of dp] out dp [P,n] f32; in dy [rows,n], start i32 [1] or null (0).
  *              dp[start + t] = sum over b, in order, of dy[b T + t] for t < T; other rows are 0.
  * accumulate   [n, in place (acc)] out acc f32; in g, acc f32, weight f32 [1], first i32 [1].  acc
@@ -193,6 +196,7 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              loss = lse - (1 - s) logit[label] - s / V (sum of the row's logits).  A label < 0 is
  *              padding: not counted, its lse still written.  Correct: the label is the first
  *              maximum.  Labels are below V (checked when the batch is made).
+ * xent_valid   [1] out valid [1] f32; in labels i32 [M].  How many labels are not negative.
  * xent_total   [1] out loss [1], correct [1], valid [1] f32; in part [parts,3] f32.  loss = sum /
  *              max(valid, 1).
  * xent_bwd     [M, in place] out dlogits [M,V]; in logits, labels, lse, dloss [1], valid [1] f32.

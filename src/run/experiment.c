@@ -62,7 +62,8 @@ static mezzo_status make_model(mzi_experiment *e, mezzo_entry entry) {
     mezzo_model_config config = {.build = build,
                                  .user = e,
                                  .seed = (uint64_t)mezzo_config_int(c, "train.seed"),
-                                 .recompute = recompute};
+                                 .recompute = recompute,
+                                 .no_fuse = strcmp(mezzo_config_text(c, "train.fuse"), "off") == 0};
     MZI_TRY(recompute_of(e, recompute, &config.recompute_count));
     int count = mezzo_config_count(c, "precision.overrides");
     if (count > LIST_MAX)

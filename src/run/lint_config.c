@@ -139,10 +139,11 @@ static mezzo_status instructions(lint *pass) {
 static mezzo_status scale(lint *pass) {
     int64_t rows = pass->e->data.shape.batch * mzi_dataset_rows(&pass->e->data);
     double gradient = first_scale(pass) / (2.0 * (double)rows), largest = mzi_largest(MEZZO_F16);
-    bool apart, fused;
+    bool apart, head, train;
     MZI_TRY(computes(pass, MEZZO_F16, "softmax_cross_entropy", &apart));
-    MZI_TRY(computes(pass, MEZZO_F16, "linear_cross_entropy", &fused));
-    if (!mode_is(pass, "static") || !(apart || fused) || gradient <= largest)
+    MZI_TRY(computes(pass, MEZZO_F16, "linear_cross_entropy", &head));
+    MZI_TRY(computes(pass, MEZZO_F16, "linear_cross_entropy_train", &train));
+    if (!mode_is(pass, "static") || !(apart || head || train) || gradient <= largest)
         return MEZZO_OK;
     return add(pass, place(pass, "precision.loss_scale.init", -1), first_scale(pass), MEZZO_F16,
                mzi_arena_text(&pass->findings->arena,

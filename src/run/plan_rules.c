@@ -30,6 +30,8 @@ static const struct {
                           "precision.loss_scale.segments (docs/numerics.md, Segments)", false},
     [MZI_RULE_SPEED] = {"f32, since a lower type is slower here",
                         "precision.speed_gate (docs/numerics.md, Speed gate)", false},
+    [MZI_RULE_FUSE] = {"several operations in one: less memory is written and read",
+                       "train.fuse (docs/numerics.md, Fusion)", false},
 };
 enum {
     RULES = sizeof rules / sizeof *rules

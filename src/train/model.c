@@ -110,6 +110,7 @@ mezzo_status mezzo_model_create(mezzo_model **out, mezzo_ctx *ctx, const mezzo_m
     model->build = config->build;
     model->user = config->user;
     model->seed = config->seed;
+    model->no_fuse = config->no_fuse;
     model->version = 1;
     mezzo_status status = create(model, config, entry);
     if (status != MEZZO_OK) {
@@ -243,7 +244,8 @@ mezzo_status mzi_model_install(mezzo_model *model, mezzo_entry entry, mezzo_grap
                                     .strict = model->precision.strict,
                                     .recompute = (const char *const *)model->recompute,
                                     .recompute_count = model->recompute_count,
-                                    .recompute_chosen = model->recompute_chosen};
+                                    .recompute_chosen = model->recompute_chosen,
+                                    .no_fuse = model->no_fuse};
     MZI_TRY(mzi_plan_create(&e->plan, graph, &model->backend->target, &config));
     status = give_memory(model, e);
     if (status != MEZZO_OK)

@@ -47,6 +47,7 @@ struct mezzo_model {
     char **recompute; /* owned */
     int recompute_count;
     int recompute_chosen; /* the first ones: by train/fit.c */
+    bool no_fuse;
     uint64_t seed;
     mzi_backend *backend;
     mzi_state *states;

@@ -97,6 +97,8 @@ static const char *source_of(const mzi_node *node) {
         return "precision.loss_scale.segments";
     case MZI_RULE_SPEED:
         return "precision.speed_gate";
+    case MZI_RULE_FUSE:
+        return "train.fuse";
     }
     return "";
 }

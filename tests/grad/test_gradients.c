@@ -155,15 +155,16 @@ static int compare(mezzo_model *model, int32_t grad_index, double sum_abs) {
     return wrong;
 }
 
-/* Wrong elements over all gradients of one example; every differentiable input must have one. */
-static int check(mezzo_ctx *ctx, const mezzo_op_def *op, const mezzo_op_case *example) {
-    subject s = {op, example};
+/* Wrong elements over all gradients of a graph, of which there must be `wanted`. */
+static int check_graph(mezzo_ctx *ctx, const char *name, mezzo_build_fn *of, void *user,
+                       int wanted) {
     const mezzo_model_config config = {
-        .build = build, .user = &s, .device = "ref", .precision.compute = MEZZO_F64};
+        .build = of, .user = user, .device = "ref", .precision.compute = MEZZO_F64};
     mezzo_model *model = NULL;
+    int wrong = 0;
     mezzo_status status = mezzo_model_create(&model, ctx, &config, MEZZO_ENTRY_TRAIN);
     if (status != MEZZO_OK)
-        fail_msg("%s: %s", op->name, mezzo_ctx_error(ctx)->text);
+        fail_msg("%s: %s", name, mezzo_ctx_error(ctx)->text);
     assert_int_equal(mzi_model_ensure(model, MEZZO_ENTRY_TRAIN), MEZZO_OK);
     double sum_abs = 1.0;
     for (int32_t k = 0; k < model->state_count; k++) {
@@ -177,14 +178,37 @@ static int check(mezzo_ctx *ctx, const mezzo_op_def *op, const mezzo_op_case *ex
     }
     const mezzo_graph *graph = model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
     note_operations(graph);
-    int wanted = 0, wrong = 0;
-    for (int k = 0; k < op->in_max; k++)
-        wanted += example->in[k].rank >= 0 && !((op->in_int | op->constant_in) & MEZZO_BIT(k));
     assert_int_equal(graph->grad_count, wanted);
     for (int32_t g = 0; g < graph->grad_count; g++)
         wrong += compare(model, g, sum_abs);
     mezzo_model_destroy(model);
     return wrong;
+}
+
+/* One example; every differentiable input must have a gradient. */
+static int check(mezzo_ctx *ctx, const mezzo_op_def *op, const mezzo_op_case *example) {
+    subject s = {op, example};
+    int wanted = 0;
+    for (int k = 0; k < op->in_max; k++)
+        wanted += example->in[k].rank >= 0 && !((op->in_int | op->constant_in) & MEZZO_BIT(k));
+    return check_graph(ctx, op->name, build, &s, wanted);
+}
+
+/* A table that is embedding and head, and nothing behind the loss: both are fused. */
+static mezzo_status build_tied(mezzo_graph *graph, void *user) {
+    const mezzo_value no_table = {0};
+    (void)user;
+    mezzo_value ids = mezzo_input(graph, "ids", MEZZO_I32, mezzo_shape1(5));
+    mezzo_value labels = mezzo_input(graph, "labels", MEZZO_I32, mezzo_shape1(5));
+    mezzo_value table = mezzo_param(graph, "table", mezzo_shape2(4, 3), none());
+    mezzo_value x = mezzo_embedding(graph, "embedding", ids, table, no_table, no_table);
+    mezzo_label_smoothing(graph, 0.25f);
+    mezzo_loss(graph, mezzo_linear_cross_entropy(graph, "head", x, table, labels, NULL, NULL));
+    return MEZZO_OK;
+}
+
+static void test_fused(void **state) {
+    assert_int_equal(check_graph(*state, "a tied table", build_tied, NULL, 1), 0);
 }
 
 static void test_every_operation(void **state) {
@@ -260,6 +284,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_operation),
+        cmocka_unit_test(test_fused),
         cmocka_unit_test(test_every_backward_was_reached),
         cmocka_unit_test(test_planted_errors_are_found),
     };

@@ -237,7 +237,8 @@ static void shape_embed(ck_case *c, int k) {
     c->p.embed.n = n;
     c->p.embed.T = T;
     c->p.embed.V = V;
-    int64_t domain = family == MZK_embed ? rows : family == MZK_embed_dw ? V : P;
+    bool of_table = family == MZK_embed_dw || family == MZK_embed_dw_add;
+    int64_t domain = family == MZK_embed ? rows : of_table ? V : P;
     bool cut = domain > 2 && !bench; /* rows of the table before and behind are others' */
     c->begin = cut ? 1 : 0;
     c->end = cut ? domain - 1 : domain;
@@ -248,8 +249,9 @@ static void shape_embed(ck_case *c, int k) {
         c->in[2].count = k % 3 ? P * n : 0;
         c->in[3].count = k % 3 == 2;
     } else {
-        c->in[1].count = family == MZK_embed_dw ? rows : k % 2;
+        c->in[1].count = of_table ? rows : k % 2;
         c->in[1].absent = !c->in[1].count && family == MZK_embed_dp;
+        c->in[2].count = V * n;
     }
 }
 
@@ -279,6 +281,13 @@ static void shape_xent(ck_case *c, int k) {
     c->out[0].count = M * V;
     c->in[2].count = M;
     c->in[3].count = c->in[4].count = 1;
+}
+
+static void shape_xent_valid(ck_case *c, int k) {
+    rows_of(c, k, &c->p.loss.M, &c->p.loss.V);
+    c->end = 1;
+    c->in[0].count = c->p.loss.M;
+    c->out[0].count = 1;
 }
 
 static void shape_xent_total(ck_case *c, int k) {
@@ -483,6 +492,8 @@ static const ck_family families[] = {
     {MZK_embed, "x", "iffi", "tvvp", "++++", "0110", "-", true, ROWS_SHAPES, shape_embed, one,
      NULL},
     {MZK_embed_dw, "f", "xi", "vt", "++", "00", "-", true, ROWS_SHAPES, shape_embed, of_rows, NULL},
+    {MZK_embed_dw_add, "f", "xif", "vtv", "+++", "001", "2", true, ROWS_SHAPES, shape_embed,
+     of_rows, NULL},
     {MZK_embed_dp, "f", "xi", "vp", "++", "00", "-", true, ROWS_SHAPES, shape_embed, of_rows, NULL},
     {MZK_accumulate, "f", "fffi", "vvcb", "++++", "1010", "1", true, FLAT_SHAPES, shape_accumulate,
      two, NULL},
@@ -490,6 +501,7 @@ static const ck_family families[] = {
      NULL},
     {MZK_xent_part, "ff", "xi", "vl", "++", "10", "--", false, ROWS_SHAPES, shape_xent, NULL,
      ck_bound_xent_part},
+    {MZK_xent_valid, "f", "i", "l", "+", "0", "-", true, ROWS_SHAPES, shape_xent_valid, none, NULL},
     {MZK_xent_total, "fff", "f", "q", "+", "1", "---", false, 9, shape_xent_total, few, NULL},
     {MZK_xent_bwd, "x", "xifff", "vlecc", "+++++", "00000", "-", false, ROWS_SHAPES, shape_xent,
      NULL, ck_bound_xent_bwd},

@@ -97,7 +97,7 @@ static inline int64_t node_terms(const node_values *n) {
         return node_count(n->graph, n->node->in[0]) + 1;
     if (node_is(n, "column_sum"))
         return node_count(n->graph, n->node->in[0]) / node_count(n->graph, n->node->out[0]) + 1;
-    if (node_is(n, "embedding_dw"))
+    if (node_is(n, "embedding_dw") || node_is(n, "embedding_dw_add"))
         return node_count(n->graph, n->node->in[1]) + 1;
     if (node_is(n, "embedding_dp")) /* a term from each sequence */
         return a[0] + 1;
@@ -339,6 +339,8 @@ static inline void node_bound_special(node_values *n) {
         node_bound_head(n);
     else if (node_is(n, "linear_cross_entropy_bwd"))
         node_bound_head_bwd(n);
+    else if (node_is(n, "linear_cross_entropy_train"))
+        node_bound_head_train(n);
     else if (node_is(n, "attention") || node_is(n, "attention_bwd"))
         node_bound_attention(n, node_is(n, "attention_bwd"));
     else
@@ -372,12 +374,6 @@ static inline void node_free(node_values *n) {
         free(n->exact[k]);
         free(n->error[k]);
     }
-}
-
-/* The distance from `exact` that a value stored once as `dtype` may have, when the value before was
- * wrong by `error`: half a unit of the last place, or half a subnormal step. */
-static inline double node_allowed(double exact, double error, mezzo_dtype dtype) {
-    return error + mzi_unit_roundoff(dtype) * (fabs(exact) + error) + mzi_tiny(dtype) / 2;
 }
 
 #endif

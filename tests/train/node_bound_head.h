@@ -1,10 +1,12 @@
-/* The bound of linear_cross_entropy and of its gradient (see node_bound.h).
+/* The bound of linear_cross_entropy, of its gradient, and of both in one (see node_bound.h).
  *
  *   logit l = x . w: gamma_(K+1) sum |x||w|, and its rounding to the storage type T       delta
  *   lse moves by at most the largest delta of its row, beside what cross-entropy adds itself
  *   dlogit = (p - target) f, p = exp(l - lse): p (e^delta - 1), then as cross-entropy's, and a
  *     rounding to T                                                                      epsilon
- *   dx, dw: sum epsilon |w| and sum epsilon |x|, and gamma of the sums */
+ *   dx, dw: sum epsilon |w| and sum epsilon |x|, and gamma of the sums
+ *
+ * Both in one makes lse itself: what it moves by comes on top of delta. */
 #ifndef TESTS_TRAIN_NODE_BOUND_HEAD_H
 #define TESTS_TRAIN_NODE_BOUND_HEAD_H
 
@@ -80,30 +82,64 @@ static inline void node_bound_head(node_values *n) {
     free(h.delta);
 }
 
+/* What the gradients of a node are made from, and where they go. */
+typedef struct node_slopes {
+    double factor;         /* |dloss| / valid */
+    double lse, lse_error; /* of the row      */
+    double *dx_error, *dw_error;
+} node_slopes;
+
+static inline void node_bound_slopes(const node_values *n, const node_head *h, int64_t m,
+                                     const node_slopes *s) {
+    double smoothing = (double)(float)n->node->attrs.f[0], factor = s->factor;
+    double of_v = mzi_gamma(h->V + 1, node_u), of_rows = mzi_gamma(2 * h->M + 1, node_u);
+    for (int64_t v = 0; v < h->V; v++) {
+        double d = h->logit[v] - s->lse, p = exp(d), delta = h->delta[v] + s->lse_error;
+        double target = smoothing / (double)h->V + (v == h->labels[m] ? 1 - smoothing : 0);
+        double slope = factor * fabs(p - target);
+        double error =
+            factor * (1.001 * p * (exp(delta) * (1 + (fabs(d) + delta + 4) * node_u) - 1) +
+                      4 * (p * exp(delta) + 1) * node_u);
+        error += h->u_stored * (slope + error) + h->tiny_stored;
+        for (int64_t k = 0; k < h->K; k++) {
+            double w = fabs(node_in(n, 1, v * h->K + k)), x = fabs(node_in(n, 0, m * h->K + k));
+            s->dx_error[m * h->K + k] += w * (error + of_v * (slope + error));
+            s->dw_error[v * h->K + k] += x * (error + of_rows * (slope + error));
+        }
+    }
+}
+
 /* in: x, w, labels, lse, dloss, valid. */
 static inline void node_bound_head_bwd(node_values *n) {
     node_head h = node_head_of(n);
-    double factor = fabs(node_in(n, 4, 0)) / fmax(node_in(n, 5, 0), 1);
-    double smoothing = (double)(float)n->node->attrs.f[0];
-    double of_v = mzi_gamma(h.V + 1, node_u), of_rows = mzi_gamma(2 * h.M + 1, node_u);
+    node_slopes s = {.factor = fabs(node_in(n, 4, 0)) / fmax(node_in(n, 5, 0), 1),
+                     .dx_error = n->error[0],
+                     .dw_error = n->error[1]};
     for (int64_t m = 0; m < h.M; m++) {
         if (h.labels[m] < 0)
             continue;
         node_head_row(n, &h, m);
-        for (int64_t v = 0; v < h.V; v++) {
-            double d = h.logit[v] - node_in(n, 3, m), p = exp(d), delta = h.delta[v];
-            double target = smoothing / (double)h.V + (v == h.labels[m] ? 1 - smoothing : 0);
-            double slope = factor * fabs(p - target);
-            double error =
-                factor * (1.001 * p * (exp(delta) * (1 + (fabs(d) + delta + 4) * node_u) - 1) +
-                          4 * (p * exp(delta) + 1) * node_u);
-            error += h.u_stored * (slope + error) + h.tiny_stored;
-            for (int64_t k = 0; k < h.K; k++) {
-                double w = fabs(node_in(n, 1, v * h.K + k)), x = fabs(node_in(n, 0, m * h.K + k));
-                n->error[0][m * h.K + k] += w * (error + of_v * (slope + error));
-                n->error[1][v * h.K + k] += x * (error + of_rows * (slope + error));
-            }
-        }
+        s.lse = node_in(n, 3, m);
+        node_bound_slopes(n, &h, m, &s);
+    }
+    free(h.logit);
+    free(h.delta);
+}
+
+/* in: x, w, labels, dloss; out: as the two have them. */
+static inline void node_bound_head_train(node_values *n) {
+    node_head h = node_head_of(n);
+    node_slopes s = {.factor = fabs(node_in(n, 3, 0)) / fmax(n->exact[3][0], 1),
+                     .dx_error = n->error[4],
+                     .dw_error = n->error[5]};
+    node_bound_head(n);
+    for (int64_t m = 0; m < h.M; m++) {
+        if (h.labels[m] < 0)
+            continue;
+        node_head_row(n, &h, m);
+        s.lse = n->exact[1][m];
+        s.lse_error = node_allowed(s.lse, n->error[1][m], MEZZO_F32);
+        node_bound_slopes(n, &h, m, &s);
     }
     free(h.logit);
     free(h.delta);

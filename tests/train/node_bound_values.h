@@ -38,4 +38,10 @@ static inline bool node_is(const node_values *n, const char *op) {
     return strcmp(n->node->op->name, op) == 0;
 }
 
+/* The distance from `exact` that a value stored once as `dtype` may have, when the value before was
+ * wrong by `error`: half a unit of the last place, or half a subnormal step. */
+static inline double node_allowed(double exact, double error, mezzo_dtype dtype) {
+    return error + mzi_unit_roundoff(dtype) * (fabs(exact) + error) + mzi_tiny(dtype) / 2;
+}
+
 #endif

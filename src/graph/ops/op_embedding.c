@@ -91,8 +91,8 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
 }
 
 /* Rows [0, attrs.i[ROWS]) of a table's gradient, in chunks of `grain`. */
-static void emit_table(const mezzo_op_use *use, mzi_lowering *lowering, mzk_family family,
-                       int64_t grain) {
+static mzi_call *emit_table(const mezzo_op_use *use, mzi_lowering *lowering, mzk_family family,
+                            int64_t grain) {
     mezzo_shape dy = use->in[0].shape;
     mzi_call *call = mzi_emit(lowering, family, use->attrs->i[ROWS], grain);
     call->out[0] = mzi_out(lowering, 0);
@@ -102,6 +102,7 @@ static void emit_table(const mezzo_op_use *use, mzi_lowering *lowering, mzk_fami
     call->p.embed.rows = mezzo_shape_count(dy) / call->p.embed.n;
     call->p.embed.T = use->attrs->i[LENGTH];
     call->p.embed.V = call->rows;
+    return call;
 }
 
 /* The work is that of dy, wherever the numbers point: a small table is cut into 16 all the same. */
@@ -109,6 +110,13 @@ static mezzo_status lower_dw(const mezzo_op_use *use, mzi_lowering *lowering) {
     int64_t grain = mzi_grain_rows(use->out[0].shape.dim[1]),
             share = (use->attrs->i[ROWS] + 15) / 16;
     emit_table(use, lowering, MZK_embed_dw, grain < share ? grain : share);
+    return MEZZO_OK;
+}
+
+/* In 2 is what the rows are added to: where it has the result's memory, the rest is not touched. */
+static mezzo_status lower_dw_add(const mezzo_op_use *use, mzi_lowering *lowering) {
+    mzi_call *call = emit_table(use, lowering, MZK_embed_dw_add, (use->attrs->i[ROWS] + 63) / 64);
+    call->in[2] = mzi_in(lowering, 2);
     return MEZZO_OK;
 }
 
@@ -182,6 +190,24 @@ const mezzo_op_def mzi_op_embedding_dw = {.name = "embedding_dw",
                                           .infer = infer_table,
                                           .lower = lower_dw,
                                           .flops = flops_table};
+
+/* Made by passes/fuse.c. */
+const mezzo_op_def mzi_op_embedding_dw_add = {
+    .name = "embedding_dw_add",
+    .help = "dweight[v] = other[v] + sum of dy where ids is v",
+    .ints = "rows length",
+    .in_min = 3,
+    .in_max = 3,
+    .out_count = 1,
+    .cast = MEZZO_CAST_REDUCE,
+    .in_int = MEZZO_BIT(1),
+    .in_f32 = MEZZO_BIT(2),
+    .out_f32 = MEZZO_BIT(0),
+    .inplace = MEZZO_BIT(2),
+    .not_differentiable = true,
+    .infer = infer_table,
+    .lower = lower_dw_add,
+    .flops = flops_table};
 
 const mezzo_op_def mzi_op_embedding_dp = {.name = "embedding_dp",
                                           .help = "dpositions[start + t] = sum over b of dy[b,t]",

@@ -5,6 +5,10 @@
  *   for each chunk of rows:  logits (scratch) -> lse, loss          forward
  *                            logits again -> dlogits in their place
  *                              -> dx of these rows;  dw += dlogits^T x     backward
+ *                            logits -> lse, loss -> dlogits -> dx, dw      both at once
+ *
+ * Both at once is a node that passes/fuse.c makes of the two: it saves the logits again, and needs
+ * the number of labelled rows before the first chunk.
  *
  * The logits of a chunk take at most 8 MiB, whatever V is.  The chunks follow from the shapes, and
  * dw adds them in their order. */
@@ -21,8 +25,15 @@ static int64_t chunk_rows(int64_t M, int64_t V, mezzo_dtype dtype) {
     return rows < M ? rows : M;
 }
 
+/* Halves of whole tiles of 8: each reads all of w, and two thirds or a half of the rows take longer
+ * for a row. */
+static int64_t grain_of_rows(int64_t rows) {
+    return rows > 128 ? 64 : (rows + 15) / 16 * 8;
+}
+
 typedef struct head {
     int64_t M, V, K, rows;
+    int64_t grain;     /* rows of a product's chunk */
     mezzo_dtype dtype; /* of x, w, logits */
 } head;
 
@@ -31,6 +42,7 @@ static head head_of(const mezzo_op_use *use) {
         .V = use->in[1].shape.dim[0], .K = use->in[1].shape.dim[1], .dtype = use->in[0].dtype};
     h.M = mezzo_shape_count(use->in[0].shape) / h.K;
     h.rows = chunk_rows(h.M, h.V, h.dtype);
+    h.grain = grain_of_rows(h.rows);
     return h;
 }
 
@@ -53,89 +65,185 @@ static mezzo_status infer_bwd(const mezzo_op_use *use) {
     return MEZZO_OK;
 }
 
+static mezzo_status infer_train(const mezzo_op_use *use) {
+    MZI_TRY(infer(use));
+    use->out[4] = (mezzo_tensor){MEZZO_F32, use->in[0].shape};
+    use->out[5] = (mezzo_tensor){MEZZO_F32, use->in[1].shape};
+    return MEZZO_OK;
+}
+
+/* Rows of dw in a chunk of its product: at least 16 chunks, of at most 512 rows. */
+static int64_t grain_of_classes(int64_t V) {
+    int64_t grain = ((V + 15) / 16 + 15) / 16 * 16;
+    return grain < 512 ? grain : 512;
+}
+
 static mzi_call *emit_matmul(mzi_lowering *lowering, mzk_matmul_params params, int64_t grain) {
     mzi_call *call = mzi_emit(lowering, MZK_matmul, params.M, grain);
     call->p.matmul = params;
     return call;
 }
 
-/* logits = x w^T of the rows from `first` on.  One grain for all chunks, the last one too, so that
- * one packed form of w serves them. */
-static void emit_logits(mzi_lowering *lowering, const head *h, mzi_operand logits, int64_t first,
-                        int64_t rows) {
-    mzi_call *call = emit_matmul(
-        lowering, (mzk_matmul_params){.M = rows, .N = h->V, .K = h->K, .transpose_b = 1},
-        mzi_grain_matmul(h->rows));
-    call->out[0] = logits;
-    call->in[0] = mzi_from(mzi_in(lowering, 0), first * h->K);
-    call->in[1] = mzi_in(lowering, 1);
+/* Operands of a chunk's calls; a node has those of forward, of backward, or all. */
+typedef struct head_operands {
+    mzi_operand x, w, labels, dloss, valid;
+    mzi_operand w_dx; /* w again, since the two products want it in layouts of their own */
+    mzi_operand logits, lse, part, dx, dw;
+} head_operands;
+
+/* The rows from `first` on. */
+typedef struct chunk {
+    const mezzo_op_use *use;
+    mzi_lowering *lowering;
+    const head *h;
+    const head_operands *o;
+    int64_t first, rows;
+} chunk;
+
+static chunk chunk_at(const mezzo_op_use *use, mzi_lowering *lowering, const head *h,
+                      const head_operands *o, int64_t first) {
+    int64_t rows = h->M - first < h->rows ? h->M - first : h->rows;
+    return (chunk){use, lowering, h, o, first, rows};
 }
 
-static int64_t rows_at(const head *h, int64_t first) {
-    return h->M - first < h->rows ? h->M - first : h->rows;
+/* logits = x w^T.  One grain for all chunks, the last one too, so that one packed form of w serves
+ * them. */
+static void emit_logits(const chunk *c) {
+    const head *h = c->h;
+    const mzk_matmul_params params = {.M = c->rows, .N = h->V, .K = h->K, .transpose_b = 1};
+    mzi_call *call = emit_matmul(c->lowering, params, h->grain);
+    call->out[0] = c->o->logits;
+    call->in[0] = mzi_from(c->o->x, c->first * h->K);
+    call->in[1] = c->o->w;
 }
 
-/* in: x, w, labels; out: loss, lse, correct, valid. */
-static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
-    head h = head_of(use);
-    int64_t grain = mzi_grain_rows(h.V);
-    int64_t parts_a_chunk = mzi_chunks(h.rows, grain), parts = 0;
-    mzi_operand logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
-    mzi_operand part =
-        mzi_scratch(lowering, MEZZO_F32, mzi_chunks(h.M, h.rows) * parts_a_chunk * 3);
-    for (int64_t first = 0; first < h.M; first += h.rows) {
-        int64_t rows = rows_at(&h, first);
-        emit_logits(lowering, &h, logits, first, rows);
-        mzi_call *call = mzi_emit(lowering, MZK_xent_part, rows, grain);
-        call->out[0] = mzi_from(mzi_out(lowering, 1), first);
-        call->out[1] = mzi_from(part, parts * 3);
-        call->in[0] = logits;
-        call->in[1] = mzi_from(mzi_in(lowering, 2), first);
-        call->p = mzi_loss_params(use, rows, h.V, grain);
-        parts += mzi_chunks(rows, grain);
-    }
+/* lse, and parts of the loss in slots from `parts` on; returns how many. */
+static int64_t emit_loss(const chunk *c, int64_t parts) {
+    mzi_call *call = mzi_emit(c->lowering, MZK_xent_part, c->rows, mzi_grain_rows(c->h->V));
+    call->out[0] = mzi_from(c->o->lse, c->first);
+    call->out[1] = mzi_from(c->o->part, parts * 3);
+    call->in[0] = c->o->logits;
+    call->in[1] = mzi_from(c->o->labels, c->first);
+    call->p = mzi_loss_params(c->use, c->rows, c->h->V, call->grain);
+    return mzi_chunks(c->rows, call->grain);
+}
+
+/* Slots for the parts of all chunks. */
+static mzi_operand parts_of(mzi_lowering *lowering, const head *h) {
+    int64_t of_chunk = mzi_chunks(h->rows, mzi_grain_rows(h->V));
+    return mzi_scratch(lowering, MEZZO_F32, mzi_chunks(h->M, h->rows) * of_chunk * 3);
+}
+
+/* out: loss, lse, correct, valid, ... */
+static void emit_total(mzi_lowering *lowering, mzi_operand part, int64_t parts) {
     mzi_call *call = mzi_emit(lowering, MZK_xent_total, 1, 1);
     call->out[0] = mzi_out(lowering, 0);
     call->out[1] = mzi_out(lowering, 2);
     call->out[2] = mzi_out(lowering, 3);
     call->in[0] = part;
     call->p.e.parts = parts;
+}
+
+/* The labelled rows of all chunks: what their mean is over. */
+static void emit_valid(const chunk *c) {
+    mzi_call *call = mzi_emit(c->lowering, MZK_xent_valid, 1, 1);
+    call->out[0] = c->o->valid;
+    call->in[0] = c->o->labels;
+    call->p = mzi_loss_params(c->use, c->h->M, c->h->V, 1);
+}
+
+/* dlogits in the place of the logits. */
+static void emit_slopes(const chunk *c) {
+    mzi_call *call = mzi_emit(c->lowering, MZK_xent_bwd, c->rows, mzi_grain_rows(c->h->V));
+    call->out[0] = call->in[0] = c->o->logits;
+    call->in[1] = mzi_from(c->o->labels, c->first);
+    call->in[2] = mzi_from(c->o->lse, c->first);
+    call->in[3] = c->o->dloss;
+    call->in[4] = c->o->valid;
+    call->p = mzi_loss_params(c->use, c->rows, c->h->V, call->grain);
+}
+
+/* dx = dlogits w;  dw += dlogits^T x. */
+static void emit_gradients(const chunk *c) {
+    const head *h = c->h;
+    mzi_call *call =
+        emit_matmul(c->lowering, (mzk_matmul_params){.M = c->rows, .N = h->K, .K = h->V}, h->grain);
+    call->out[0] = mzi_from(c->o->dx, c->first * h->K);
+    call->in[0] = c->o->logits;
+    call->in[1] = c->o->w_dx;
+    const mzk_matmul_params dw = {
+        .M = h->V, .N = h->K, .K = c->rows, .transpose_a = 1, .accumulate = c->first > 0};
+    call = emit_matmul(c->lowering, dw, grain_of_classes(h->V));
+    call->out[0] = c->o->dw;
+    call->in[0] = c->o->logits;
+    call->in[1] = mzi_from(c->o->x, c->first * h->K);
+}
+
+/* in: x, w, labels; out: loss, lse, correct, valid. */
+static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
+    head h = head_of(use);
+    head_operands o = {
+        .x = mzi_in(lowering, 0), .w = mzi_in(lowering, 1), .labels = mzi_in(lowering, 2)};
+    int64_t parts = 0;
+    o.lse = mzi_out(lowering, 1);
+    o.logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
+    o.part = parts_of(lowering, &h);
+    for (int64_t first = 0; first < h.M; first += h.rows) {
+        chunk c = chunk_at(use, lowering, &h, &o, first);
+        emit_logits(&c);
+        parts += emit_loss(&c, parts);
+    }
+    emit_total(lowering, o.part, parts);
     return MEZZO_OK;
 }
 
-/* Gradients of the rows from `first` on; `logits` holds theirs, then dlogits. */
-static void emit_gradients(const mezzo_op_use *use, mzi_lowering *lowering, const head *h,
-                           mzi_operand logits, int64_t first) {
-    int64_t rows = rows_at(h, first);
-    mzi_call *call = mzi_emit(lowering, MZK_xent_bwd, rows, mzi_grain_rows(h->V));
-    call->out[0] = call->in[0] = logits;
-    call->in[1] = mzi_from(mzi_in(lowering, 2), first);
-    call->in[2] = mzi_from(mzi_in(lowering, 3), first);
-    call->in[3] = mzi_in(lowering, 4);
-    call->in[4] = mzi_in(lowering, 5);
-    call->p = mzi_loss_params(use, rows, h->V, call->grain);
-    call = emit_matmul(lowering, (mzk_matmul_params){.M = rows, .N = h->K, .K = h->V},
-                       mzi_grain_matmul(h->rows));
-    call->out[0] = mzi_from(mzi_out(lowering, 0), first * h->K);
-    call->in[0] = logits;
-    call->in[1] = mzi_in(lowering, 6);
-    const mzk_matmul_params dw = {
-        .M = h->V, .N = h->K, .K = rows, .transpose_a = 1, .accumulate = first > 0};
-    call = emit_matmul(lowering, dw, mzi_grain_matmul(h->V));
-    call->out[0] = mzi_out(lowering, 1);
-    call->in[0] = logits;
-    call->in[1] = mzi_from(mzi_in(lowering, 0), first * h->K);
-}
-
-/* in: x, w, labels, lse, dloss, valid, and w again, since the two products want it in layouts of
- * their own; out: dx, dw. */
+/* in: x, w, labels, lse, dloss, valid, w; out: dx, dw. */
 static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
     head h = head_of(use);
-    mzi_operand logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
+    head_operands o = {.x = mzi_in(lowering, 0),
+                       .w = mzi_in(lowering, 1),
+                       .labels = mzi_in(lowering, 2),
+                       .lse = mzi_in(lowering, 3),
+                       .dloss = mzi_in(lowering, 4),
+                       .valid = mzi_in(lowering, 5),
+                       .w_dx = mzi_in(lowering, 6),
+                       .dx = mzi_out(lowering, 0),
+                       .dw = mzi_out(lowering, 1)};
+    o.logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
     for (int64_t first = 0; first < h.M; first += h.rows) {
-        emit_logits(lowering, &h, logits, first, rows_at(&h, first));
-        emit_gradients(use, lowering, &h, logits, first);
+        chunk c = chunk_at(use, lowering, &h, &o, first);
+        emit_logits(&c);
+        emit_slopes(&c);
+        emit_gradients(&c);
     }
+    return MEZZO_OK;
+}
+
+/* in: x, w, labels, dloss, w; out: loss, lse, correct, valid, dx, dw. */
+static mezzo_status lower_train(const mezzo_op_use *use, mzi_lowering *lowering) {
+    head h = head_of(use);
+    head_operands o = {.x = mzi_in(lowering, 0),
+                       .w = mzi_in(lowering, 1),
+                       .labels = mzi_in(lowering, 2),
+                       .dloss = mzi_in(lowering, 3),
+                       .w_dx = mzi_in(lowering, 4),
+                       .lse = mzi_out(lowering, 1),
+                       .dx = mzi_out(lowering, 4),
+                       .dw = mzi_out(lowering, 5)};
+    int64_t parts = 0;
+    o.logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
+    o.part = parts_of(lowering, &h);
+    o.valid = mzi_scratch(lowering, MEZZO_F32, 1);
+    for (int64_t first = 0; first < h.M; first += h.rows) {
+        chunk c = chunk_at(use, lowering, &h, &o, first);
+        emit_logits(&c);
+        if (first == 0)
+            emit_valid(&c);
+        parts += emit_loss(&c, parts);
+        emit_slopes(&c);
+        emit_gradients(&c);
+    }
+    emit_total(lowering, o.part, parts);
     return MEZZO_OK;
 }
 
@@ -152,6 +260,11 @@ static double flops(const mezzo_op_use *use) {
 static double flops_bwd(const mezzo_op_use *use) {
     head h = head_of(use);
     return 3.0 * flops_logits(&h) + 3.0 * (double)h.M * (double)h.V;
+}
+
+static double flops_train(const mezzo_op_use *use) {
+    head h = head_of(use);
+    return 3.0 * flops_logits(&h) + 6.0 * (double)h.M * (double)h.V;
 }
 
 static mezzo_status gradient(const mezzo_op_gradient *use) {
@@ -199,6 +312,23 @@ const mezzo_op_def mzi_op_linear_cross_entropy_bwd = {
     .infer = infer_bwd,
     .lower = lower_bwd,
     .flops = flops_bwd};
+
+/* Made by passes/fuse.c, which gives types and shapes. */
+const mezzo_op_def mzi_op_linear_cross_entropy_train = {
+    .name = "linear_cross_entropy_train",
+    .help = "linear_cross_entropy and its gradients for x and w, in one pass over the rows",
+    .reals = "smoothing",
+    .in_min = 5,
+    .in_max = 5,
+    .out_count = 6,
+    .cast = MEZZO_CAST_LOW,
+    .in_int = MEZZO_BIT(2),
+    .in_f32 = MEZZO_BIT(3),
+    .out_f32 = MEZZO_BIT(0) | MEZZO_BIT(1) | MEZZO_BIT(2) | MEZZO_BIT(3) | MEZZO_BIT(5),
+    .not_differentiable = true,
+    .infer = infer_train,
+    .lower = lower_train,
+    .flops = flops_train};
 
 mezzo_value mezzo_linear_cross_entropy(mezzo_graph *graph, const char *name, mezzo_value x,
                                        mezzo_value weight, mezzo_value labels, mezzo_value *correct,

@@ -57,7 +57,12 @@ static void follow_scale(meter_pass *pass, const mzi_node *node) {
     for (int k = 0; k < node->in_count; k++)
         scaled |= pass->scaled[node->in[k]];
     for (int k = 0; k < node->out_count; k++)
-        pass->scaled[node->out[k]] = scaled;
+        pass->scaled[node->out[k]] = scaled && k >= node->forward_outs;
+}
+
+/* A fused node's outputs keep the names of those that made them. */
+static const char *name_of(const mzi_node *node, int k) {
+    return node->backward_name && k >= node->forward_outs ? node->backward_name : node->name;
 }
 
 static mezzo_status run(meter_pass *pass) {
@@ -83,7 +88,7 @@ static mezzo_status run(meter_pass *pass) {
             continue;
         for (int k = 0; k < node.out_count; k++)
             if (node.out[k] && mezzo_dtype_is_float(graph->values[node.out[k]].tensor.dtype))
-                MZI_TRY(meter(pass, node.out[k], node.name, node.phase));
+                MZI_TRY(meter(pass, node.out[k], name_of(&node, k), node.phase));
     }
     return MEZZO_OK;
 }

@@ -21,21 +21,30 @@ enum {
     TILE = 64
 };
 
-static void sum_tile(const mzk_args *args, int64_t v, int64_t first, int64_t columns) {
+/* Row v of the gradient, added to operand `other` if that is not 0. */
+static void sum_tile(const mzk_args *args, int other, int64_t v, int64_t first, int64_t columns) {
     int64_t n = args->p.embed.n;
     double sum[TILE] = {0};
     for (int64_t r = 0; r < args->p.embed.rows; r++)
         for (int64_t j = 0; id_of(args, 1, r) == v && j < columns; j++)
             sum[j] += get(args, 0, r * n + first + j);
     for (int64_t j = 0; j < columns; j++)
-        put(args, 0, v * n + first + j, sum[j]);
+        put(args, 0, v * n + first + j, sum[j] + (other ? get(args, other, v * n + first + j) : 0));
 }
 
-void mzk_embed_dw_ref(const mzk_args *args, int64_t begin, int64_t end) {
+static void sum_rows(const mzk_args *args, int other, int64_t begin, int64_t end) {
     int64_t n = args->p.embed.n;
     for (int64_t v = begin; v < end; v++)
         for (int64_t j = 0; j < n; j = chunk_end(j, TILE, n))
-            sum_tile(args, v, j, chunk_end(j, TILE, n) - j);
+            sum_tile(args, other, v, j, chunk_end(j, TILE, n) - j);
+}
+
+void mzk_embed_dw_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    sum_rows(args, 0, begin, end);
+}
+
+void mzk_embed_dw_add_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    sum_rows(args, 2, begin, end);
 }
 
 void mzk_embed_dp_ref(const mzk_args *args, int64_t begin, int64_t end) {

@@ -54,6 +54,15 @@ void mzk_xent_part_ref(const mzk_args *args, int64_t begin, int64_t end) {
     }
 }
 
+void mzk_xent_valid_ref(const mzk_args *args, int64_t begin, int64_t end) {
+    const int32_t *labels = args->in[0];
+    double valid = 0;
+    for (int64_t row = 0; row < args->p.loss.M && begin < end; row++)
+        valid += labels[row] >= 0;
+    if (begin < end)
+        put(args, 0, 0, valid);
+}
+
 void mzk_xent_total_ref(const mzk_args *args, int64_t begin, int64_t end) {
     double loss = 0, valid = 0, correct = 0;
     if (begin >= end)

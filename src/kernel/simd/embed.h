@@ -44,17 +44,15 @@ void MZK_IMPL(embed)(const mzk_args *args, int64_t begin, int64_t end) {
         mzk_embed_ref(args, begin, end);
 }
 
-/* sum += row r of dy. */
-INLINE void add_row_of(float *sum, const void *dy, mezzo_dtype type, int64_t r, int64_t n) {
+/* sum += the n elements of dy from element i on. */
+INLINE void add_columns_of(float *sum, const void *dy, mezzo_dtype type, int64_t i, int64_t n) {
     int64_t j = 0;
     for (; j + VL <= n; j += VL)
-        vf_store(sum, MEZZO_F32, j,
-                 vf_add(vf_load(sum, MEZZO_F32, j), vf_load(dy, type, r * n + j)));
+        vf_store(sum, MEZZO_F32, j, vf_add(vf_load(sum, MEZZO_F32, j), vf_load(dy, type, i + j)));
     if (j < n)
-        vf_store_n(
-            sum, MEZZO_F32, j,
-            vf_add(vf_load_n(sum, MEZZO_F32, j, n - j), vf_load_n(dy, type, r * n + j, n - j)),
-            n - j);
+        vf_store_n(sum, MEZZO_F32, j,
+                   vf_add(vf_load_n(sum, MEZZO_F32, j, n - j), vf_load_n(dy, type, i + j, n - j)),
+                   n - j);
 }
 
 /* Bit k: ids[k] is one of [begin, end). */
@@ -62,6 +60,20 @@ INLINE uint32_t ids_within(const int32_t *ids, int64_t begin, int64_t end) {
     vi id = vi_load((const uint32_t *)ids);
     return vm_bits(
         vm_and_not(vi_greater(vi_set((int32_t)end), id), vi_greater(vi_set((int32_t)begin), id)));
+}
+
+/* The first r of [from, rows) whose number is one of [begin, end); `rows` if there is none. */
+INLINE int64_t next_row(const int32_t *ids, int64_t from, int64_t rows, int64_t begin,
+                        int64_t end) {
+    int64_t r = from;
+    for (; r + VL <= rows; r += VL) {
+        uint32_t found = ids_within(ids + r, begin, end);
+        if (found)
+            return r + __builtin_ctz(found);
+    }
+    while (r < rows && (ids[r] < begin || ids[r] >= end))
+        r++;
+    return r;
 }
 
 /* One scan of the numbers, VL at a time, finds the rows that belong to this chunk of the table. */
@@ -76,15 +88,53 @@ INLINE void embed_dw_loop(const mzk_args *args, int64_t begin, int64_t end, type
     for (; r + VL <= rows; r += VL)
         for (uint32_t found = ids_within(ids + r, begin, end); found; found &= found - 1) {
             int64_t at = r + __builtin_ctz(found);
-            add_row_of(dw + ids[at] * n, dy, t.a, at, n);
+            add_columns_of(dw + ids[at] * n, dy, t.a, at * n, n);
         }
     for (; r < rows; r++)
         if (ids[r] >= begin && ids[r] < end)
-            add_row_of(dw + ids[r] * n, dy, t.a, r, n);
+            add_columns_of(dw + ids[r] * n, dy, t.a, r * n, n);
 }
 void MZK_IMPL(embed_dw)(const mzk_args *args, int64_t begin, int64_t end) {
     if (args->out_type[0] != MEZZO_F32 || !dispatch(embed_dw_loop, args, begin, end, VARY_A))
         mzk_embed_dw_ref(args, begin, end);
+}
+
+enum {
+    SUM_COLUMNS = 1024 /* 4 KB of stack */
+};
+
+/* dw[v] += (the sum of the rows of v, of which `first` is the first): the sum by itself first, as
+ * embed_dw and an addition behind it make it. */
+INLINE void add_sum_of(const mzk_args *args, int64_t first, mezzo_dtype type) {
+    const int32_t *ids = args->in[1];
+    int64_t n = args->p.embed.n, rows = args->p.embed.rows, v = ids[first];
+    float sum[SUM_COLUMNS];
+    for (int64_t j = 0; j < n; j += SUM_COLUMNS) {
+        int64_t m = n - j < SUM_COLUMNS ? n - j : SUM_COLUMNS;
+        memset(sum, 0, (size_t)m * sizeof *sum);
+        for (int64_t r = first; r < rows; r = next_row(ids, r + 1, rows, v, v + 1))
+            add_columns_of(sum, args->in[0], type, r * n + j, m);
+        add_columns_of((float *)args->out[0] + v * n + j, sum, MEZZO_F32, 0, m);
+    }
+}
+INLINE void embed_dw_add_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
+    float *dw = args->out[0];
+    const float *other = args->in[2];
+    const int32_t *ids = args->in[1];
+    int64_t n = args->p.embed.n, rows = args->p.embed.rows;
+    if (begin >= end)
+        return;
+    if (dw != other)
+        memcpy(dw + begin * n, other + begin * n, (size_t)((end - begin) * n) * sizeof *dw);
+    for (int64_t r = next_row(ids, 0, rows, begin, end); r < rows;
+         r = next_row(ids, r + 1, rows, begin, end))
+        if (next_row(ids, 0, r, ids[r], ids[r] + 1) == r) /* none before it */
+            add_sum_of(args, r, t.a);
+}
+void MZK_IMPL(embed_dw_add)(const mzk_args *args, int64_t begin, int64_t end) {
+    if (args->out_type[0] != MEZZO_F32 || args->in_type[2] != MEZZO_F32 ||
+        !dispatch(embed_dw_add_loop, args, begin, end, VARY_A))
+        mzk_embed_dw_add_ref(args, begin, end);
 }
 
 INLINE void embed_dp_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
@@ -98,7 +148,7 @@ INLINE void embed_dp_loop(const mzk_args *args, int64_t begin, int64_t end, type
     for (int64_t p = begin; p < end; p++) {
         int64_t place = p - (start ? start[0] : 0);
         for (int64_t r = place; place >= 0 && place < T && r < rows; r += T)
-            add_row_of(dp + p * n, dy, t.a, r, n);
+            add_columns_of(dp + p * n, dy, t.a, r * n, n);
     }
 }
 void MZK_IMPL(embed_dp)(const mzk_args *args, int64_t begin, int64_t end) {
