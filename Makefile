@@ -23,7 +23,7 @@ bench: all
 lint: all
 	@tools/lint.sh build
 fmt:
-	@find include src models cli examples tests -name '*.[ch]' -exec clang-format -i {} +
+	@find include src models cli examples tests bench -name '*.[ch]' -exec clang-format -i {} +
 cover:
 	@tests/cover.sh build/cover
 install: all

@@ -13,6 +13,13 @@ endif()
 
 mezzo_test(api.install api ${PROJECT_SOURCE_DIR}/tests/install.sh ${PROJECT_BINARY_DIR})
 
+# The tools of scripts/bench.
+find_program(MEZZO_FOUND_python3 python3)
+if(MEZZO_FOUND_python3)
+    mezzo_test(bench.tools bench ${MEZZO_FOUND_python3} ${PROJECT_SOURCE_DIR}/tests/bench/test_bench.py
+               $<TARGET_FILE_DIR:ceiling>)
+endif()
+
 # The sanitizers: a build of their own each, inside this one.
 if(NOT MEZZO_SANITIZE AND NOT MEZZO_COVERAGE)
     foreach(preset asan tsan)

@@ -8,4 +8,4 @@ if [ "${1:-}" = --self-test ]; then
         clang-format --dry-run -Werror --assume-filename=src/a.c 2>&1 | grep -q clang-format-violations
     exit
 fi
-find include src models cli examples tests -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
+find include src models cli examples tests bench -name '*.[ch]' -exec clang-format --dry-run -Werror {} +

@@ -111,7 +111,7 @@ def check(root):
     root = root.resolve()
     rules = Rules((root / "tools/layers.txt").read_text())
     errors, edges, count = list(rules.errors), {}, 0
-    for top in ("include", "src", "cli", "models", "examples", "tests"):
+    for top in ("include", "src", "cli", "models", "examples", "tests", "bench"):
         for path in sorted(p for p in (root / top).rglob("*") if p.suffix in SUFFIXES):
             text = path.read_text()
             here = path.relative_to(root)

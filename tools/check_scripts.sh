@@ -8,6 +8,6 @@ if [ "${1:-}" = --self-test ]; then
     printf '#!/bin/sh\nrm $1\n' | shellcheck - | grep -q SC2086
     exit
 fi
-find .ci scripts tools tests -type f \
+find .ci bench scripts tools tests -type f \
     \( -name '*.sh' -o -name '*.bash' -o -name '*.bats' -o -path '.ci/*' -o -path 'scripts/*' \) \
     ! -path '*/results/*' -exec shellcheck --external-sources {} +

@@ -129,6 +129,9 @@ MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_plan_info(mezzo_model *model
                                                               mezzo_plan_info *out);
 
 /* One operation of a plan, for reports.  Texts live as long as the model. */
+enum {
+    MEZZO_PLAN_IN_MAX = 8
+};
 typedef struct mezzo_plan_op {
     const char *name, *op;
     const char *phase;    /* "prepare" (once a step), "forward", "backward"  */
@@ -146,6 +149,9 @@ typedef struct mezzo_plan_op {
     bool is_cast;
     mezzo_dtype cast_from, cast_to;
     mezzo_shape shape; /* of the first output */
+    int in_count;
+    /* Of its operands; one that is left out has rank -1. */
+    mezzo_shape in[MEZZO_PLAN_IN_MAX];
 } mezzo_plan_op;
 MEZZO_API MEZZO_MUST_CHECK mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry,
                                                             int index, mezzo_plan_op *out);

@@ -15,6 +15,8 @@ struct mzi_host {
     mzi_backend base; /* first */
     mezzo_isa isa;    /* of the kernels */
     bool use_team;
+    bool is_timed; /* program_ns has the time of each call; true unless a test wants to know its
+                      cost */
     /* From a buffer's handle to memory. */
     void *(*address)(void *handle);
     /* Prepared calls (choice.prepared is not null) run through this; `check` reports, after a run,

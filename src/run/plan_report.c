@@ -164,16 +164,24 @@ static mezzo_status as_text(mzi_experiment *e, const mezzo_plan_info *info, uint
     return MEZZO_OK;
 }
 
+static json_t *shape_json(const mezzo_shape *shape) {
+    json_t *dims = json_array();
+    for (int d = 0; d < shape->rank; d++)
+        json_array_append_new(dims, json_integer(shape->dim[d]));
+    return dims;
+}
+
 static json_t *operation_json(const mzi_experiment *e, const mezzo_plan_op *op) {
     char source[MZI_SOURCE_TEXT];
-    json_t *shape = json_array();
-    for (int d = 0; d < op->shape.rank; d++)
-        json_array_append_new(shape, json_integer(op->shape.dim[d]));
-    json_t *object = json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?,s:o,s:I,s:f}", "name", op->name, "op", op->op,
-        "phase", op->phase, "type", mezzo_dtype_name(op->compute), "rule", op->rule, "reason",
-        op->reason, "source", mzi_plan_source(e, op, source), "kernel", op->kernel, "fallback",
-        op->fallback, "shape", shape, "out_bytes", (json_int_t)op->out_bytes, "flops", op->flops);
+    json_t *in = json_array();
+    for (int k = 0; k < op->in_count; k++)
+        json_array_append_new(in, op->in[k].rank < 0 ? json_null() : shape_json(&op->in[k]));
+    json_t *object =
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?,s:o,s:o,s:I,s:f}", "name", op->name, "op",
+                  op->op, "phase", op->phase, "type", mezzo_dtype_name(op->compute), "rule",
+                  op->rule, "reason", op->reason, "source", mzi_plan_source(e, op, source),
+                  "kernel", op->kernel, "fallback", op->fallback, "shape", shape_json(&op->shape),
+                  "in", in, "out_bytes", (json_int_t)op->out_bytes, "flops", op->flops);
     if (object && op->is_cast)
         json_object_set_new(object, "cast",
                             json_pack("{s:s,s:s}", "from", mezzo_dtype_name(op->cast_from), "to",

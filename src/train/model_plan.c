@@ -1,6 +1,8 @@
 /* What a plan holds, for reports. */
 #include "train/model.h"
 
+_Static_assert((int)MEZZO_PLAN_IN_MAX == (int)MEZZO_OP_IN_MAX, "operands of a node");
+
 /* A meter's result is what it is there for; nodes that prepare it have none that is read. */
 static void count_nodes(const mzi_plan *plan, mezzo_plan_info *out) {
     const mezzo_graph *graph = plan->graph;
@@ -152,9 +154,12 @@ mezzo_status mezzo_model_plan_op(mezzo_model *model, mezzo_entry entry, int inde
     for (int k = 0; k < node->out_count; k++)
         out->out_bytes += mzi_value_bytes(&plan->graph->values[node->out[k]]);
     out->bytes = out->out_bytes;
-    for (int k = 0; k < node->in_count; k++)
-        if (node->in[k])
-            out->bytes += bytes_read(plan->graph, node, k);
+    out->in_count = node->in_count;
+    for (int k = 0; k < node->in_count; k++) {
+        const mezzo_tensor *tensor = &plan->graph->values[node->in[k]].tensor;
+        out->in[k] = node->in[k] ? tensor->shape : (mezzo_shape){.rank = -1};
+        out->bytes += node->in[k] ? bytes_read(plan->graph, node, k) : 0;
+    }
     out->seconds = seconds_of(model, entry, n);
     return MEZZO_OK;
 }
