@@ -6,6 +6,10 @@
  * in `ref` FP64 rounded once when stored.  Every kernel hands a NaN on.  `out` does not overlap
  * `in` except where a family says "in place".
  *
+ * With BF16 operands attention and attention_bwd may multiply by dot instructions: p and ds are
+ * then rounded to BF16 before their products with v, dy, k and q, and a subnormal number counts as
+ * 0. Sums, softmax and lse stay FP32.
+ *
  * The 8-bit formats are storage: `cast`, `fill` and `copy` are what they need.  Other families take
  * them too, but no fast kernel has a loop for them: it leaves such a call to `ref`, `cast` as well.
  *

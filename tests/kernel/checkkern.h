@@ -111,7 +111,7 @@ void ck_bound_ema(const ck_case *c, double *error[MZK_OUT_MAX]);
 
 /* checkkern_attention.c: shapes and bounds of the attention families. */
 enum {
-    CK_ATTENTION_SHAPES = 14,
+    CK_ATTENTION_SHAPES = 16,
     CK_DECODE_SHAPES = 10
 };
 void ck_shape_attention(ck_case *c, int k);

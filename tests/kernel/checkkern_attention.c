@@ -7,9 +7,10 @@
 
 /* T H G D, batch: widths around one and several vectors and tiles, groups, a head too large. */
 static const int64_t shapes[CK_ATTENTION_SHAPES][5] = {
-    {1, 1, 1, 1, 1},  {2, 2, 1, 3, 2},   {5, 1, 1, 8, 2},    {7, 4, 2, 5, 1},   {16, 2, 2, 16, 1},
-    {17, 3, 1, 7, 2}, {33, 2, 1, 17, 1}, {33, 1, 1, 129, 1}, {64, 2, 2, 5, 1},  {65, 1, 1, 9, 1},
-    {70, 2, 1, 3, 1}, {131, 1, 1, 4, 1}, {17, 1, 1, 64, 1},  {5, 1, 1, 257, 1},
+    {1, 1, 1, 1, 1},   {2, 2, 1, 3, 2},   {5, 1, 1, 8, 2},   {7, 4, 2, 5, 1},
+    {16, 2, 2, 16, 1}, {17, 3, 1, 7, 2},  {33, 2, 1, 17, 1}, {33, 1, 1, 129, 1},
+    {64, 2, 2, 5, 1},  {65, 1, 1, 9, 1},  {70, 2, 1, 3, 1},  {131, 1, 1, 4, 1},
+    {17, 1, 1, 64, 1}, {5, 1, 1, 257, 1}, {67, 1, 1, 65, 1}, {66, 2, 2, 34, 1},
 };
 
 static void set(ck_case *c, const int64_t s[5], int64_t P) {
@@ -76,8 +77,12 @@ static void release(double *in[MZK_IN_MAX]) {
 }
 
 static attention_shape shape_of(const ck_case *c) {
-    return (attention_shape){c->p.attention.T, c->p.attention.H, c->p.attention.G, c->p.attention.D,
-                             (double)c->p.attention.scale};
+    return (attention_shape){c->p.attention.T,
+                             c->p.attention.H,
+                             c->p.attention.G,
+                             c->p.attention.D,
+                             (double)c->p.attention.scale,
+                             c->out[0].type == MEZZO_BF16};
 }
 
 void ck_bound_attention(const ck_case *c, double *error[MZK_OUT_MAX]) {
@@ -108,7 +113,7 @@ void ck_bound_attention_decode(const ck_case *c, double *error[MZK_OUT_MAX]) {
         int64_t h = row % s.H, stride = s.G * s.D;
         int64_t key = row / s.H * c->p.attention.P * stride + h / (s.H / s.G) * s.D;
         attention_bound_query(in[0] + at.q, in[1] + key, in[2] + key, stride, (int64_t)in[3][0] + 1,
-                              s.D, s.scale, error[0] + row * s.D);
+                              s.D, s.scale, false, error[0] + row * s.D);
     }
     release(in);
 }

@@ -52,9 +52,17 @@ INLINE vf vf_min(vf a, vf b) {
 INLINE vf vf_nearest(vf a) { /* to an integer */
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-INLINE vf vf_exp2_of(vf n) { /* 2^n for an integer n of -126..127 */
+INLINE vf exp2_of(vf n) { /* 2^n for an integer n of -126..127 */
     return _mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+/* 2^n a for an integer n of -150..128: beyond the exponents of FP32, so in two factors. */
+INLINE vf vf_scale(vf a, vf n) {
+    vf half = vf_nearest(_mm256_mul_ps(n, _mm256_set1_ps(0.5f)));
+    return _mm256_mul_ps(_mm256_mul_ps(a, exp2_of(half)), exp2_of(_mm256_sub_ps(n, half)));
+}
+INLINE vf vf_reciprocal(vf a) { /* 1 / a for a of [1, 2^125] */
+    return _mm256_div_ps(_mm256_set1_ps(1), a);
 }
 INLINE float vf_sum(vf a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

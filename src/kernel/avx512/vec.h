@@ -61,9 +61,14 @@ INLINE vf vf_min(vf a, vf b) {
 INLINE vf vf_nearest(vf a) { /* to an integer */
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-INLINE vf vf_exp2_of(vf n) { /* 2^n for an integer n of -126..127 */
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+INLINE vf vf_scale(vf a, vf n) { /* 2^n a for an integer n of -150..128 */
+    return _mm512_scalef_ps(a, n);
+}
+/* 1 / a for a of [1, 2^125], within 1.1 u: the CPU's estimate r is within 2^-14, r + r (1 - a r)
+ * within 2^-28 and a rounding. */
+INLINE vf vf_reciprocal(vf a) {
+    vf r = _mm512_rcp14_ps(a);
+    return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(a, r, _mm512_set1_ps(1)), r);
 }
 INLINE float vf_sum(vf a) {
     return _mm512_reduce_add_ps(a);

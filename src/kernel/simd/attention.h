@@ -19,6 +19,7 @@
  * the default stack of the C library, which is megabytes. */
 #include <float.h>
 
+#include "kernel/simd/attention_head.h"
 #include "kernel/simd/exp.h"
 #include "kernel/simd/tile.h"
 
@@ -37,37 +38,9 @@ typedef struct attention_work {
     float lse[ATTENTION_LANES], delta[ATTENTION_LANES]; /* of the tile's or the block's queries */
 } attention_work;
 
-/* One head: places in qkv and y as in the reference, and the tile's size. */
-typedef struct attention_head {
-    int64_t E, O, T, D, pitch, lanes;
-    int64_t q, k, v, y, lse;
-    float scale;
-    int wide;
-    mezzo_dtype type;
-} attention_head;
-
 INLINE attention_head attention_at(const mzk_args *args, int64_t b, int64_t h) {
-    int64_t T = args->p.attention.T, H = args->p.attention.H, G = args->p.attention.G;
-    int64_t D = args->p.attention.D, g = h / (H / G), E = (H + 2 * G) * D;
-    int wide = D * ATTENTION_LANES > ATTENTION_TILE ? 2 : 4;
-    return (attention_head){.E = E,
-                            .O = H * D,
-                            .T = T,
-                            .D = D,
-                            .pitch = (D + VL - 1) / VL * VL,
-                            .lanes = wide * VL,
-                            .q = b * T * E + h * D,
-                            .k = b * T * E + (H + g) * D,
-                            .v = b * T * E + (H + G + g) * D,
-                            .y = b * T * H * D + h * D,
-                            .lse = (b * H + h) * T,
-                            .scale = args->p.attention.scale,
-                            .wide = wide,
-                            .type = (mezzo_dtype)args->out_type[0]};
-}
-
-INLINE int64_t at_most(int64_t n, int64_t limit) {
-    return n < limit ? n : limit;
+    return attention_tiled(args, b, h,
+                           args->p.attention.D * ATTENTION_LANES > ATTENTION_TILE ? 2 : 4);
 }
 
 /* Tokens [first, first + n) of x as lanes, times `factor`; lanes behind them are zero. */

@@ -66,20 +66,48 @@ void MZK_IMPL(relu_bwd)(const mzk_args *args, int64_t begin, int64_t end) {
 /* gelu(x) = x / (1 + exp(-z)) with z = 2 sqrt(2/pi) (x + 0.044715 x^3). */
 #define GELU_K1 1.5957691216057308f /* 2 sqrt(2/pi) */
 #define GELU_K3 (1.5957691216057308f * 0.044715f)
-/* Where -z is larger, x < -9.9: |gelu| and |gelu'| are below 2^-116, and 0 is returned instead, as
- * at minus infinity.  exp(86) < 2^125 keeps 1 / (1 + exp(-z)) normal. */
-#define GELU_END 86.0f
+/* The same of z / ln 2. */
+#define GELU_EXPONENT1 2.302208198144325f
+#define GELU_EXPONENT3 (float)(2.302208198144325 * 0.044715)
+/* Where -z / ln 2 is larger, x < -9.8: |gelu| and |gelu'| are below 2^-116, and 0 is returned
+ * instead, as at minus infinity.  2^124 keeps 1 / (1 + exp(-z)) normal. */
+#define GELU_END 124.0f
 
-INLINE vf gelu_minus_z(vf x) {
-    return vf_mul(x, vf_fma(vf_mul(x, x), vf_set(-GELU_K3), vf_set(-GELU_K1)));
+INLINE vf gelu_exponent(vf x) { /* -z / ln 2 */
+    return vf_mul(x, vf_fma(vf_mul(x, x), vf_set(-GELU_EXPONENT3), vf_set(-GELU_EXPONENT1)));
 }
-INLINE vf gelu_of(vf x, vf zero) {
-    vf minus_z = gelu_minus_z(x);
-    vf y = vf_div(x, vf_add(vf_set(1), vf_exp(minus_z)));
-    return vf_select(vf_greater(minus_z, vf_set(GELU_END)), zero, y);
+INLINE void gelu_block(vf *y, const vf *x, int count) {
+    vf exponent[SIDE], e[SIDE];
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++)
+        e[k] = exponent[k] = gelu_exponent(x[k]);
+    vf_exp2s(e, count);
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++) {
+        vf quotient = vf_mul(x[k], vf_reciprocal(vf_add(vf_set(1), e[k])));
+        y[k] = vf_select(vf_greater(exponent[k], vf_set(GELU_END)), vf_zero(), quotient);
+    }
 }
 INLINE void gelu_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
-    map1(args, begin, end, t, gelu_of, vf_zero());
+    void *y = args->out[0];
+    const void *x = args->in[0];
+    int64_t i = begin;
+    for (; i + SIDE * VL <= end; i += SIDE * VL) {
+        vf block[SIDE];
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++)
+            block[k] = vf_load(x, t.a, i + k * VL);
+        gelu_block(block, block, SIDE);
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++)
+            vf_store(y, t.out, i + k * VL, block[k]);
+    }
+    for (; i < end; i += VL) {
+        int64_t n = end - i < VL ? end - i : VL;
+        vf one = vf_load_n(x, t.a, i, n);
+        gelu_block(&one, &one, 1);
+        vf_store_n(y, t.out, i, one, n);
+    }
 }
 void MZK_IMPL(gelu)(const mzk_args *args, int64_t begin, int64_t end) {
     if (!dispatch(gelu_loop, args, begin, end, VARY_OUT | VARY_A))
@@ -87,18 +115,47 @@ void MZK_IMPL(gelu)(const mzk_args *args, int64_t begin, int64_t end) {
 }
 
 /* gelu' = s + x z' s q with s = 1 / (1 + exp(-z)) and q = 1 - s = s exp(-z).  At x = 16 q is 0
- * already: x is held there, so that infinity does not meet that 0. */
-INLINE vf gelu_bwd_of(vf dy, vf x, vf zero) {
-    vf minus_z = gelu_minus_z(x), e = vf_exp(minus_z);
-    vf s = vf_div(vf_set(1), vf_add(vf_set(1), e));
-    vf held = vf_min(vf_set(16), x);
-    vf dz = vf_fma(vf_mul(held, held), vf_set(3 * GELU_K3), vf_set(GELU_K1));
-    vf slope = vf_fma(vf_mul(vf_mul(held, dz), s), vf_mul(s, e), s);
-    slope = vf_select(vf_greater(minus_z, vf_set(GELU_END)), zero, slope);
-    return vf_mul(dy, slope);
+ * already: x is held there, so that infinity does not meet that 0.  dy becomes dy gelu'(x). */
+INLINE void gelu_bwd_block(vf *dy, const vf *x, int count) {
+    vf exponent[SIDE], e[SIDE], s[SIDE];
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++)
+        e[k] = exponent[k] = gelu_exponent(x[k]);
+    vf_exp2s(e, count);
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++)
+        s[k] = vf_reciprocal(vf_add(vf_set(1), e[k]));
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++) {
+        vf held = vf_min(vf_set(16), x[k]);
+        vf dz = vf_fma(vf_mul(held, held), vf_set(3 * GELU_K3), vf_set(GELU_K1));
+        vf slope = vf_fma(vf_mul(vf_mul(held, dz), s[k]), vf_mul(s[k], e[k]), s[k]);
+        slope = vf_select(vf_greater(exponent[k], vf_set(GELU_END)), vf_zero(), slope);
+        dy[k] = vf_mul(dy[k], slope);
+    }
 }
 INLINE void gelu_bwd_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
-    map2(args, begin, end, t, gelu_bwd_of, vf_zero());
+    void *dx = args->out[0];
+    const void *dy = args->in[0], *x = args->in[1];
+    int64_t i = begin;
+    for (; i + SIDE * VL <= end; i += SIDE * VL) {
+        vf slope[SIDE], at[SIDE];
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++) {
+            slope[k] = vf_load(dy, t.a, i + k * VL);
+            at[k] = vf_load(x, t.b, i + k * VL);
+        }
+        gelu_bwd_block(slope, at, SIDE);
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++)
+            vf_store(dx, t.out, i + k * VL, slope[k]);
+    }
+    for (; i < end; i += VL) {
+        int64_t n = end - i < VL ? end - i : VL;
+        vf slope = vf_load_n(dy, t.a, i, n), at = vf_load_n(x, t.b, i, n);
+        gelu_bwd_block(&slope, &at, 1);
+        vf_store_n(dx, t.out, i, slope, n);
+    }
 }
 void MZK_IMPL(gelu_bwd)(const mzk_args *args, int64_t begin, int64_t end) {
     if (!dispatch(gelu_bwd_loop, args, begin, end, VARY_OUT | VARY_A | VARY_B))

@@ -7,24 +7,40 @@ typedef struct peak {
     bool nan;    /* there is a NaN too        */
 } peak;
 
-INLINE vf peak_step(vf max, vf logit, vm active, uint32_t *nan) {
-    *nan |= vm_bits(vf_is_nan(logit));
-    return vf_select(active, vf_max(logit, max), max); /* `max` if the logit is NaN */
+INLINE vf peak_step(vf max, vf logit, vm *nan) {
+    *nan = vm_or(*nan, vf_is_nan(logit));
+    return vf_max(logit, max); /* `max` if the logit is NaN */
 }
 INLINE peak row_peak(const void *x, mezzo_dtype type, int64_t first, int64_t V) {
-    vf max = vf_set(-HUGE_VALF);
-    uint32_t nan = 0;
+    vf max = vf_set(-HUGE_VALF), four[4] = {max, max, max, max};
+    vm nan = vf_is_nan(max);
     int64_t v = 0;
-    for (; v + VL <= V; v += VL)
-        max = peak_step(max, vf_load(x, type, first + v), lanes_below(VL), &nan);
-    if (v < V)
-        max = peak_step(max, vf_load_n(x, type, first + v, V - v), lanes_below(V - v), &nan);
-    return (peak){vf_peak(max), nan != 0};
+    for (; v + 4 * VL <= V; v += 4 * VL)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            four[k] = peak_step(four[k], vf_load(x, type, first + v + k * VL), &nan);
+    for (; v < V; v += VL) {
+        int64_t n = V - v < VL ? V - v : VL;
+        vf logit = lanes_load(x, type, first + v, n);
+        max = peak_step(max, vf_select(lanes_below(n), logit, vf_set(-HUGE_VALF)), &nan);
+    }
+    max = vf_max(vf_max(four[0], four[1]), vf_max(four[2], vf_max(four[3], max)));
+    return (peak){vf_peak(max), vm_bits(nan) != 0};
 }
 
 INLINE float row_sum(const void *x, mezzo_dtype type, int64_t first, int64_t V, float max) {
     vf sum = vf_zero(), top = vf_set(max);
     int64_t v = 0;
+    for (; v + SIDE * VL <= V; v += SIDE * VL) {
+        vf e[SIDE];
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++)
+            e[k] = vf_sub(vf_load(x, type, first + v + k * VL), top);
+        vf_exps(e, SIDE);
+        for (int k = 1; k < SIDE; k++)
+            e[0] = vf_add(e[0], e[k]);
+        sum = vf_add(sum, e[0]);
+    }
     for (; v + VL <= V; v += VL)
         sum = vf_add(sum, vf_exp(vf_sub(vf_load(x, type, first + v), top)));
     if (v < V) {
@@ -96,20 +112,37 @@ typedef struct slope {
     vf on_label, elsewhere, factor;
 } slope;
 
-/* (exp(logit - lse) - target) factor; `label` counts from the first lane. */
-INLINE vf xent_slope(vf logit, float lse, int32_t label, const slope *k) {
-    vf p = vf_exp(vf_sub(logit, vf_set(lse)));
-    vf target = vf_select(vi_equal(vi_lane(), vi_set(label)), k->on_label, k->elsewhere);
-    return vf_mul(vf_sub(p, target), k->factor);
+/* x becomes (exp(x - lse) - target) factor; `label` counts from the first lane. */
+INLINE void xent_slopes(vf *x, float lse, int32_t label, const slope *s, int count) {
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++)
+        x[k] = vf_sub(x[k], vf_set(lse));
+    vf_exps(x, count);
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++) {
+        vm here = vi_equal(vi_lane(), vi_set(label - k * VL));
+        x[k] = vf_mul(vf_sub(x[k], vf_select(here, s->on_label, s->elsewhere)), s->factor);
+    }
 }
 INLINE void xent_row(void *dx, const void *x, types t, int64_t first, int64_t V, float lse,
                      int32_t label, const slope *k) {
     int32_t v = 0;
-    for (; v + VL <= V; v += VL)
-        vf_store(dx, t.out, first + v, xent_slope(vf_load(x, t.a, first + v), lse, label - v, k));
-    if (v < V)
-        vf_store_n(dx, t.out, first + v,
-                   xent_slope(vf_load_n(x, t.a, first + v, V - v), lse, label - v, k), V - v);
+    for (; v + SIDE * VL <= V; v += SIDE * VL) {
+        vf block[SIDE];
+#pragma GCC unroll 4
+        for (int n = 0; n < SIDE; n++)
+            block[n] = vf_load(x, t.a, first + v + n * VL);
+        xent_slopes(block, lse, label - v, k, SIDE);
+#pragma GCC unroll 4
+        for (int n = 0; n < SIDE; n++)
+            vf_store(dx, t.out, first + v + n * VL, block[n]);
+    }
+    for (; v < V; v += VL) {
+        int64_t n = V - v < VL ? V - v : VL;
+        vf one = lanes_load(x, t.a, first + v, n);
+        xent_slopes(&one, lse, label - v, k, 1);
+        lanes_store(dx, t.out, first + v, one, n);
+    }
 }
 INLINE void xent_bwd_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
     const int32_t *labels = args->in[1];
