@@ -10,7 +10,7 @@ enum {
 
 mezzo_status mezzo_models_register(mezzo_runner *runner) {
     static const mezzo_model_kind *const kinds[] = {&mzi_models_cnn, &mzi_models_gpt2,
-                                                    &mzi_models_mlp};
+                                                    &mzi_models_llama, &mzi_models_mlp};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         mezzo_status status = mezzo_runner_add_kind(runner, kinds[i]);
         if (status != MEZZO_OK)

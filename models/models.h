@@ -5,8 +5,8 @@
 #include <mezzo/models.h>
 #include <mezzo/ops.h>
 
-extern const mezzo_model_kind mzi_models_cnn, mzi_models_gpt2, mzi_models_mlp;
-extern const mezzo_hf_map mzi_models_gpt2_hf;
+extern const mezzo_model_kind mzi_models_cnn, mzi_models_gpt2, mzi_models_llama, mzi_models_mlp;
+extern const mezzo_hf_map mzi_models_gpt2_hf, mzi_models_llama_hf;
 
 /* model.activation */
 mezzo_value mzi_models_activation(mezzo_graph *graph, const mezzo_config *config, mezzo_value x);

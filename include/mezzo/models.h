@@ -1,4 +1,4 @@
-/* The model kinds that come with mezzo: cnn, gpt2, mlp. */
+/* The model kinds that come with mezzo: cnn, gpt2, llama, mlp. */
 #ifndef MEZZO_MODELS_H
 #define MEZZO_MODELS_H
 

@@ -47,6 +47,24 @@ MEZZO_API mezzo_value mezzo_batch_norm(mezzo_graph *graph, const char *name, mez
 MEZZO_API mezzo_value mezzo_layer_norm(mezzo_graph *graph, const char *name, mezzo_value x,
                                        float eps, bool bias);
 
+/* Over the last axis (C), for each row: y = x / sqrt(mean x^2 + eps) weight.  NAME.weight starts at
+ * 1.  eps 0 means 1e-5. */
+MEZZO_API mezzo_value mezzo_rms_norm(mezzo_graph *graph, const char *name, mezzo_value x,
+                                     float eps);
+
+/* Rotary positions (Su and others, 2021): the table [tokens,D] of the positions 0 to tokens - 1,
+ * D/2 cosines and then D/2 sines of the angles position theta^(-2i/D) in each row, made in FP64 and
+ * kept in FP32.  In the entry DECODE it is that of mezzo_position alone, [1,D].  One serves every
+ * layer. */
+MEZZO_API mezzo_value mezzo_rope_table(mezzo_graph *graph, const char *name, int64_t tokens,
+                                       int64_t D, double theta);
+/* x[B,T,n] with its first `heads` heads of D elements turned by the rows of table[T,D]; what is
+ * behind them is left alone.  In a head element i goes with element D/2 + i, i < D/2 (the order of
+ * Hugging Face's weights):
+ *   y[i] = x[i] cos_i - x[D/2 + i] sin_i     y[D/2 + i] = x[D/2 + i] cos_i + x[i] sin_i */
+MEZZO_API mezzo_value mezzo_rope(mezzo_graph *graph, const char *name, mezzo_value x,
+                                 mezzo_value table, int64_t heads);
+
 /* y[B,T,C] = weight[V,C][ids[B,T]] + positions[P,C][start + t], or y[T,C] from ids[T].  `ids` (I32)
  * must be an input: giving it a number outside of 0..V-1 is a DATA error.  `positions` and `start`
  * (I32 [1], 0 if null; start + T <= P) may be the null value, a start only with positions.  The
@@ -72,6 +90,10 @@ MEZZO_API mezzo_value mezzo_scale(mezzo_graph *graph, mezzo_value x, float facto
  * The first axis counts rows. */
 MEZZO_API mezzo_value mezzo_dropout(mezzo_graph *graph, const char *name, mezzo_value x,
                                     float rate);
+
+/* y[...,n] = silu(a) b of x[...,2n], whose rows are n elements a, then n elements b; silu(a) = a /
+ * (1 + exp(-a)).  A product with two weights below each other, [2n,K], makes such rows. */
+MEZZO_API mezzo_value mezzo_swiglu(mezzo_graph *graph, mezzo_value x);
 
 /* [B, ...] -> [B, product].  A view of an image is in H, W, C order. */
 MEZZO_API mezzo_value mezzo_flatten(mezzo_graph *graph, mezzo_value x);

@@ -28,25 +28,48 @@ typedef enum mezzo_hf_role {
     MEZZO_HF_SIZE,     /* the integer `key` of the configuration, above 0                    */
     MEZZO_HF_MULTIPLE, /* `factor` times the integer `key`, for which null may stand (and is
                         * written)                                                           */
+    MEZZO_HF_QUOTIENT, /* the integer `key` over the integer `other`; null may stand for it  */
     MEZZO_HF_RATE,     /* the real `key`, 0 if that is null; written, but not read           */
+    MEZZO_HF_REAL,     /* the real `key`                                                     */
+    MEZZO_HF_FLAG,     /* the boolean `key`                                                  */
     MEZZO_HF_FIXED     /* `value`, the only one that the kind computes; it may be left out   */
 } mezzo_hf_role;
 typedef struct mezzo_hf_key {
-    const char *name;
+    const char *name; /* "A/B": member B of the object A, which is read but not written */
     mezzo_hf_role role;
     const char *key;
-    const char *rows_of; /* of a SIZE: the tensor with as many rows, if the configuration says 0 */
+    const char *rows_of; /* of a SIZE: the tensor with as many rows, if the configuration says 0;
+                          * with `factor` times as many if that is not 0                     */
+    const char *other;   /* of a SIZE: the key that counts in either place where this one is 0, null
+                          * or missing                                                       */
     int64_t factor;
-    const char *value; /* as JSON */
+    const char *value; /* as JSON; of a REAL or FLAG, what counts where it is missing: null: what
+                        * the configuration has                                              */
 } mezzo_hf_key;
+/* A tensor of the kind that is several of the format's, one below the other.  `whole` is a word of
+ * its name, between dots, in place of which they have their own. */
+enum {
+    MEZZO_HF_PARTS_MAX = 4
+};
+typedef struct mezzo_hf_part {
+    const char *name;  /* null behind the last */
+    const char *share; /* the integer key that its number of rows is in proportion to; null: 1 */
+} mezzo_hf_part;
+typedef struct mezzo_hf_fused {
+    const char *whole; /* null behind the last */
+    mezzo_hf_part parts[MEZZO_HF_PARTS_MAX];
+} mezzo_hf_fused;
 typedef struct mezzo_hf_map {
     const char *model_type, *architecture;
     const char *prefix;            /* of tensor names; files without it are read too           */
+    const char *const *bare;       /* patterns of names that have no prefix; ended by null, as all
+                                    * of these, and null if there are none                      */
     const char *const *transposed; /* patterns of the names of matrices that the format stores as
-                                    * [K,N]; ended by null, as all of these                     */
+                                    * [K,N]                                                     */
     const char *const *ignored;    /* patterns of what a file may hold and the model has not    */
-    const char *tied, *tied_to;    /* a tensor that is not written, and must equal another where
-                                    * a file has it                                             */
+    const mezzo_hf_fused *fused;   /* null: none                                                */
+    const char *tied, *tied_to;    /* a tensor that, unless the model has it, is not written, and
+                                    * must equal another where a file has it                    */
     const mezzo_hf_key *keys;
 } mezzo_hf_map;
 typedef struct mezzo_model_kind {

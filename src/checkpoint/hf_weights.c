@@ -83,11 +83,16 @@ static mezzo_status check_weight(const reader *r, const mzi_weight *weight) {
     return check_type(r, item.name, &item);
 }
 
-static bool is_expected(const reader *r, const char *name) {
+static bool has(const reader *r, const char *name) {
     for (int w = 0; w < r->count; w++)
         if (strcmp(r->weights[w].name, name) == 0)
             return true;
-    return matches(r->map->ignored, name) || (r->map->tied && strcmp(r->map->tied, name) == 0);
+    return false;
+}
+
+static bool is_expected(const reader *r, const char *name) {
+    return has(r, name) || matches(r->map->ignored, name) ||
+           (r->map->tied && strcmp(r->map->tied, name) == 0);
 }
 
 static mezzo_status check_others(const reader *r) {
@@ -107,7 +112,7 @@ static mezzo_status check_others(const reader *r) {
 static mezzo_status check_tied(const reader *r) {
     mezzo_safetensors_item tied, other;
     char found[MZI_SHAPE_TEXT], expected[MZI_SHAPE_TEXT];
-    if (!r->map->tied || find(r, r->map->tied, &tied) == 0)
+    if (!r->map->tied || has(r, r->map->tied) || find(r, r->map->tied, &tied) == 0)
         return MEZZO_OK;
     find(r, r->map->tied_to, &other);
     MZI_TRY(check_type(r, tied.name, &tied));
@@ -202,7 +207,8 @@ mezzo_status mzi_hf_weights_write(mezzo_ctx *ctx, const mzi_fs *fs, const char *
     for (int i = 0; i < count; i++) {
         if (is_transposed(map, &weights[i]))
             transpose(&weights[i], w.scratch);
-        mzi_format(w.names[i], sizeof w.names[i], "%s%s", map->prefix, weights[i].name);
+        mzi_format(w.names[i], sizeof w.names[i], "%s%s",
+                   matches(map->bare, weights[i].name) ? "" : map->prefix, weights[i].name);
         w.items[i] = (mezzo_safetensors_item){w.names[i], dtype, stored_shape(map, &weights[i]),
                                               weights[i].data};
     }

@@ -24,10 +24,11 @@ static bool is(const mezzo_config *config, const char *key, const char *word) {
     return strcmp(mezzo_config_text(config, key), word) == 0;
 }
 
-static mezzo_status check_gpt2(const mezzo_config *config) {
+static mezzo_status check_transformer(const mezzo_config *config) {
     int widths = mezzo_config_count(config, "model.channels");
     if (widths != 1)
-        FAIL_KEY(config, "model.channels", "%d numbers, and model.kind gpt2 has one width", widths);
+        FAIL_KEY(config, "model.channels", "%d numbers, and model.kind %s has one width", widths,
+                 mezzo_config_text(config, "model.kind"));
     int64_t width = mezzo_config_int_at(config, "model.channels", 0);
     int64_t heads = mezzo_config_int(config, "model.heads");
     if (width % heads)
@@ -36,9 +37,26 @@ static mezzo_status check_gpt2(const mezzo_config *config) {
     return MEZZO_OK;
 }
 
+static mezzo_status check_llama(const mezzo_config *config) {
+    MZI_TRY(check_transformer(config));
+    int64_t width = mezzo_config_int_at(config, "model.channels", 0);
+    int64_t heads = mezzo_config_int(config, "model.heads");
+    int64_t kv_heads = mezzo_config_int(config, "model.kv_heads");
+    if (width / heads % 2)
+        FAIL_KEY(config, "model.heads",
+                 "heads of %d channels, and rotary positions turn pairs: the number must be even",
+                 (int)(width / heads));
+    if (kv_heads > 0 && heads % kv_heads)
+        FAIL_KEY(config, "model.kv_heads", "%d do not divide model.heads, which is %d",
+                 (int)kv_heads, (int)heads);
+    return MEZZO_OK;
+}
+
 static mezzo_status check_model(const mezzo_config *config) {
     if (is(config, "model.kind", "gpt2"))
-        return check_gpt2(config);
+        return check_transformer(config);
+    if (is(config, "model.kind", "llama"))
+        return check_llama(config);
     if (!is(config, "model.kind", "cnn"))
         return MEZZO_OK;
     int convolutions = mezzo_config_count(config, "model.channels");
@@ -116,7 +134,7 @@ static bool is_equal(const mezzo_config *a, const mezzo_config *b, const char *k
 
 /* Of a user's own kinds nobody here knows what they read. */
 static bool is_own_kind(const char *name) {
-    mzi_slice rest = mzi_slice_of("cnn|gpt2|mlp"), word;
+    mzi_slice rest = mzi_slice_of("cnn|gpt2|llama|mlp"), word;
     while (mzi_slice_next(&rest, '|', &word))
         if (mzi_slice_equal(word, name))
             return true;
@@ -129,14 +147,20 @@ static mezzo_status warn_unused(const mezzo_config *config) {
     static const struct use {
         const char *key, *by, *values;
     } uses[] = {
-        {"model.channels", "model.kind", "cnn|gpt2"},
+        {"model.channels", "model.kind", "cnn|gpt2|llama"},
         {"model.pool_after", "model.kind", "cnn"},
         {"model.hidden", "model.kind", "cnn|mlp"},
         {"model.activation", "model.kind", "cnn|mlp"},
-        {"model.layers", "model.kind", "gpt2"},
-        {"model.heads", "model.kind", "gpt2"},
-        {"model.context", "model.kind", "gpt2"},
-        {"model.vocab", "model.kind", "gpt2"},
+        {"model.layers", "model.kind", "gpt2|llama"},
+        {"model.heads", "model.kind", "gpt2|llama"},
+        {"model.kv_heads", "model.kind", "llama"},
+        {"model.mlp_channels", "model.kind", "llama"},
+        {"model.rope_theta", "model.kind", "llama"},
+        {"model.norm_eps", "model.kind", "llama"},
+        {"model.tied", "model.kind", "llama"},
+        {"model.dropout", "model.kind", "cnn|gpt2|mlp"},
+        {"model.context", "model.kind", "gpt2|llama"},
+        {"model.vocab", "model.kind", "gpt2|llama"},
         {"data.mean", "data.kind", "idx"},
         {"data.std", "data.kind", "idx"},
         {"data.tokenizer", "data.kind", "text|tokens"},

@@ -73,6 +73,12 @@ typedef union mzk_params {
         int64_t rows, n, T, V; /* rows of y, columns, length of a sequence, rows of the table */
     } embed;
     struct {
+        int64_t T, n, D,
+            heads;       /* length of a sequence, columns of a row, head size, heads to turn */
+        int32_t inverse; /* by the negative angles */
+        double theta;    /* of rope_table */
+    } rope;
+    struct {
         int64_t M, V, grain;
         float smoothing;
     } loss;
@@ -181,6 +187,22 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              (dbeta may be null); in dy, x, mean, rstd [rows], gamma [C] f32.  xhat = (x - mean)
  *              rstd, g = dy gamma, dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)), mean_C over the
  *              row.  dgamma, dbeta: sums of dy xhat and of dy over the chunk's rows.
+ * rms          [rows, in place] out y [rows,C], rstd [rows] f32; in x, gamma [C] f32.  Of each row:
+ *              rstd = 1/sqrt(sum x^2 / C + eps), y = x rstd gamma.
+ * rms_bwd      [rows, in place (dx = dy)] out dx [rows,C], dgamma [chunks,C] f32; in dy, x, rstd
+ *              [rows], gamma [C] f32.  xhat = x rstd, g = dy gamma, dx = rstd (g - xhat mean_C(g
+ *              xhat)), mean_C over the row.  dgamma: sums of dy xhat over the chunk's rows.
+ * swiglu       [rows] out y [rows,n]; in x [rows,2n], in each row n numbers a, then n numbers b.  y
+ *              = a / (1 + exp(-a)) b.
+ * swiglu_bwd   [rows] out dx [rows,2n]; in dy [rows,n], x [rows,2n].  With s = 1 / (1 + exp(-a)):
+ *              da = dy b s (1 + a (1 - s)), db = dy a s.
+ * rope_table   [T] out table [T,D]; in start i32 [1] or null (0).  With w_i = theta^(-2i/D), i <
+ *              D/2: table[t][i] = cos((start + t) w_i), table[t][D/2 + i] = sin((start + t) w_i),
+ *              in f64 (in every instruction set), then rounded.
+ * rope         [rows, in place] out y [rows,n]; in x [rows,n], table [T,D] f32.  Of row r and each
+ *              of its first `heads` heads of D numbers, with c and s of row r mod T of the table:
+ *              y[i] = x[i] c_i - x[D/2 + i] s_i, y[D/2 + i] = x[D/2 + i] c_i + x[i] s_i; with
+ *              p.inverse -s in place of s.  What is behind those heads is copied.
  * embed        [rows] out y [rows,n]; in ids i32 [rows], weight [V,n], positions [P,n] or null,
  *              start i32 [1] or null (0), lo of weight, lo of positions.  y[r] = weight[ids[r]] +
  *              positions[start + (r mod T)].  Each table is in a form of a master, as an update's w

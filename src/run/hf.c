@@ -8,6 +8,7 @@
 #include "graph/graph.h"
 #include "observe/run_dir.h"
 #include "run/hf_config.h"
+#include "run/hf_parts.h"
 
 /* The tensors that a kind's graph has for a configuration, with room for their values. */
 typedef struct tensors {
@@ -15,6 +16,7 @@ typedef struct tensors {
     mezzo_graph *graph; /* owns the names */
     mzi_weight *weights;
     int32_t count, capacity;
+    mzi_hf_parts parts; /* as the format has them, in the same memory */
     float *data;
     size_t data_bytes;
 } tensors;
@@ -22,6 +24,7 @@ typedef struct tensors {
 static void free_tensors(tensors *t) {
     if (!t->ctx)
         return;
+    mzi_hf_parts_deinit(t->ctx, &t->parts);
     mzi_free(t->ctx, t->data, t->data_bytes);
     mzi_free(t->ctx, t->weights, (size_t)t->capacity * sizeof *t->weights);
     if (t->graph)
@@ -64,6 +67,8 @@ static mezzo_status make_tensors(tensors *t, mezzo_ctx *ctx, const mezzo_model_k
         t->weights[w].data = at;
         at += mezzo_shape_count(t->weights[w].shape);
     }
+    for (int32_t w = 0; w < t->count; w++)
+        MZI_TRY(mzi_hf_parts_add(t->graph, &t->parts, kind->hf, config, &t->weights[w]));
     return MEZZO_OK;
 }
 
@@ -84,10 +89,11 @@ static mezzo_status find_rows(exporting *x, const mezzo_safetensors *file, const
         MZI_FAIL(x->ctx, MEZZO_DATA,
                  "'%s' has no tensor \"%s\" with rows, and %s is 0, which stands for their number",
                  path, key->rows_of, key->key);
-    return mzi_hf_config_set_int(x->config, key->key, item.shape.dim[0], path);
+    return mzi_hf_config_set_int(x->config, key->key,
+                                 item.shape.dim[0] / (key->factor ? key->factor : 1), path);
 }
 
-/* Sizes that the configuration leaves to the data, from the tensors. */
+/* Sizes that the configuration leaves to the data, from the tensors, or to another size. */
 static mezzo_status find_sizes(exporting *x, const char *path) {
     mezzo_safetensors *file;
     MZI_TRY(mezzo_safetensors_open(&file, x->ctx, path));
@@ -95,6 +101,10 @@ static mezzo_status find_sizes(exporting *x, const char *path) {
     for (const mezzo_hf_key *key = x->kind->hf->keys; key->name && status == MEZZO_OK; key++)
         if (key->rows_of && mzi_hf_config_int(x->config, key->key) == 0)
             status = find_rows(x, file, path, key);
+        else if (key->role == MEZZO_HF_SIZE && key->other &&
+                 mzi_hf_config_int(x->config, key->key) == 0)
+            status = mzi_hf_config_set_int(x->config, key->key,
+                                           mzi_hf_config_int(x->config, key->other), path);
     mezzo_safetensors_close(file);
     return status;
 }
@@ -132,8 +142,8 @@ static mezzo_status write_export(exporting *x) {
     mezzo_status status = claim_folder(x);
     if (status == MEZZO_OK) {
         mzi_hf_beside(x->folder, MZI_MODEL_FILE, path);
-        status = mzi_hf_weights_write(x->ctx, &mzi_fs_real, path, x->kind->hf, x->t.weights,
-                                      x->t.count, x->info.dtype);
+        status = mzi_hf_weights_write(x->ctx, &mzi_fs_real, path, x->kind->hf, x->t.parts.weights,
+                                      x->t.parts.count, x->info.dtype);
     }
     if (status == MEZZO_OK) {
         mzi_hf_beside(x->folder, MZI_HF_CONFIG_FILE, path);
@@ -214,7 +224,7 @@ static mezzo_status read_import(importing *i, const mezzo_runner *runner) {
     MZI_TRY(set_data(i));
     MZI_TRY(mezzo_config_check(i->config));
     MZI_TRY(make_tensors(&i->t, i->ctx, i->kind, i->config));
-    return mzi_hf_weights_read(i->ctx, i->files, i->kind->hf, i->t.weights, i->t.count);
+    return mzi_hf_weights_read(i->ctx, i->files, i->kind->hf, i->t.parts.weights, i->t.parts.count);
 }
 
 static mezzo_status write_masters(const importing *i, const char *folder) {

@@ -50,10 +50,22 @@ static const char *shown(char out[SHOWN_BYTES], const json_t *value) {
     return value ? out : "missing";
 }
 
+/* Null if it is missing. */
+static const json_t *value_of(const reader *r, const mezzo_hf_key *key) {
+    const char *slash = strchr(key->name, '/');
+    if (!slash)
+        return json_object_get(r->root, key->name);
+    char object[SHOWN_BYTES];
+    mzi_format(object, sizeof object, "%.*s", (int)(slash - key->name), key->name);
+    return json_object_get(json_object_get(r->root, object), slash + 1);
+}
+
 static mezzo_status read_size(const reader *r, const mezzo_hf_key *key) {
-    const json_t *value = json_object_get(r->root, key->name);
+    const json_t *value = value_of(r, key);
     int64_t size = json_integer_value(value); /* 0 if it is none */
     char text[SHOWN_BYTES];
+    if (key->other && (!value || json_is_null(value)))
+        size = mzi_hf_config_int(r->config, key->other);
     if (size < 1)
         MZI_FAIL(r->ctx, MEZZO_DATA, "'%s': \"%s\" is %s; expected a number above 0", r->path,
                  key->name, shown(text, value));
@@ -61,7 +73,7 @@ static mezzo_status read_size(const reader *r, const mezzo_hf_key *key) {
 }
 
 static mezzo_status check_multiple(const reader *r, const mezzo_hf_key *key) {
-    const json_t *value = json_object_get(r->root, key->name);
+    const json_t *value = value_of(r, key);
     int64_t expected = key->factor * mzi_hf_config_int(r->config, key->key);
     char text[SHOWN_BYTES];
     if (!value || json_is_null(value) ||
@@ -74,8 +86,56 @@ static mezzo_status check_multiple(const reader *r, const mezzo_hf_key *key) {
              key->key);
 }
 
+static int64_t quotient(const mezzo_config *config, const mezzo_hf_key *key) {
+    return mzi_hf_config_int(config, key->key) / mzi_hf_config_int(config, key->other);
+}
+
+static mezzo_status check_quotient(const reader *r, const mezzo_hf_key *key) {
+    const json_t *value = value_of(r, key);
+    int64_t expected = quotient(r->config, key);
+    char text[SHOWN_BYTES];
+    if (!value || json_is_null(value) ||
+        (json_is_integer(value) && json_integer_value(value) == expected))
+        return MEZZO_OK;
+    MZI_FAIL(
+        r->ctx, MEZZO_DATA,
+        "'%s': \"%s\" is %s, and mezzo's %s computes with null or %" PRId64 " (%s over %s) only",
+        r->path, key->name, shown(text, value), r->map->model_type, expected, key->key, key->other);
+}
+
+/* Where the file says nothing, `value`, if there is one. */
+static mezzo_status read_real(const reader *r, const mezzo_hf_key *key) {
+    const json_t *value = value_of(r, key);
+    char assignment[ASSIGNMENT_BYTES], text[SHOWN_BYTES];
+    if (!value && !key->value)
+        return MEZZO_OK;
+    if (value && !json_is_number(value))
+        MZI_FAIL(r->ctx, MEZZO_DATA, "'%s': \"%s\" is %s; expected a number", r->path, key->name,
+                 shown(text, value));
+    if (value)
+        mzi_format(assignment, sizeof assignment, "%s=%.17g", key->key, json_number_value(value));
+    else
+        mzi_format(assignment, sizeof assignment, "%s=%s", key->key, key->value);
+    return mezzo_config_set(r->config, assignment, r->path);
+}
+
+static mezzo_status read_flag(const reader *r, const mezzo_hf_key *key) {
+    const json_t *value = value_of(r, key);
+    char assignment[ASSIGNMENT_BYTES], text[SHOWN_BYTES];
+    if (!value && !key->value)
+        return MEZZO_OK;
+    if (value && !json_is_boolean(value))
+        MZI_FAIL(r->ctx, MEZZO_DATA, "'%s': \"%s\" is %s; expected true or false", r->path,
+                 key->name, shown(text, value));
+    mzi_format(assignment, sizeof assignment, "%s=%s", key->key,
+               !value                ? key->value
+               : json_is_true(value) ? "true"
+                                     : "false");
+    return mezzo_config_set(r->config, assignment, r->path);
+}
+
 static mezzo_status check_fixed(const reader *r, const mezzo_hf_key *key) {
-    const json_t *value = json_object_get(r->root, key->name);
+    const json_t *value = value_of(r, key);
     json_t *expected = json_loads(key->value, JSON_DECODE_ANY, NULL);
     char text[SHOWN_BYTES];
     if (!expected)
@@ -88,7 +148,7 @@ static mezzo_status check_fixed(const reader *r, const mezzo_hf_key *key) {
              r->path, key->name, shown(text, value), r->map->model_type, key->value);
 }
 
-/* In the map's order, so a multiple comes behind its size. */
+/* In the map's order, so a multiple or quotient comes behind its sizes. */
 static mezzo_status read_keys(const reader *r) {
     for (const mezzo_hf_key *key = r->map->keys; key->name; key++) {
         switch (key->role) {
@@ -97,6 +157,15 @@ static mezzo_status read_keys(const reader *r) {
             break;
         case MEZZO_HF_MULTIPLE:
             MZI_TRY(check_multiple(r, key));
+            break;
+        case MEZZO_HF_QUOTIENT:
+            MZI_TRY(check_quotient(r, key));
+            break;
+        case MEZZO_HF_REAL:
+            MZI_TRY(read_real(r, key));
+            break;
+        case MEZZO_HF_FLAG:
+            MZI_TRY(read_flag(r, key));
             break;
         case MEZZO_HF_FIXED:
             MZI_TRY(check_fixed(r, key));
@@ -172,6 +241,15 @@ static void put_key(mzi_text *text, const mezzo_config *config, const mezzo_hf_k
     case MEZZO_HF_MULTIPLE:
         mzi_json_raw(&json, "null");
         break;
+    case MEZZO_HF_QUOTIENT:
+        mzi_json_integer(&json, quotient(config, key));
+        break;
+    case MEZZO_HF_REAL:
+        mzi_json_real(&json, mezzo_config_real(config, key->key));
+        break;
+    case MEZZO_HF_FLAG:
+        mzi_json_raw(&json, mezzo_config_bool(config, key->key) ? "true" : "false");
+        break;
     case MEZZO_HF_RATE:
         mzi_json_real(&json, key->key ? mezzo_config_real(config, key->key) : 0.0);
         break;
@@ -196,7 +274,8 @@ mezzo_status mzi_hf_config_text(mezzo_ctx *ctx, const mezzo_config *config, cons
     mzi_text_put(&text, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
                  map->architecture, map->model_type);
     for (const mezzo_hf_key *key = map->keys; key->name; key++)
-        put_key(&text, config, key);
+        if (!strchr(key->name, '/'))
+            put_key(&text, config, key);
     mzi_text_put(&text, "  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n", end_of_text,
                  end_of_text);
     mzi_text_put(&text, "  \"torch_dtype\": \"%s\"\n}\n", type_name(info->dtype));

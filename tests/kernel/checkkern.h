@@ -109,6 +109,13 @@ void ck_bound_adamw(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_lion(const ck_case *c, double *error[MZK_OUT_MAX]);
 void ck_bound_ema(const ck_case *c, double *error[MZK_OUT_MAX]);
 
+/* checkkern_llama.c */
+void ck_bound_rms(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_rms_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_swiglu(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_swiglu_bwd(const ck_case *c, double *error[MZK_OUT_MAX]);
+void ck_bound_rope(const ck_case *c, double *error[MZK_OUT_MAX]);
+
 /* checkkern_attention.c: shapes and bounds of the attention families. */
 enum {
     CK_ATTENTION_SHAPES = 16,

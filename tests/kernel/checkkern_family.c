@@ -223,6 +223,73 @@ static void shape_ln(ck_case *c, int k) {
     }
 }
 
+static void shape_rms(ck_case *c, int k) {
+    int64_t rows, C;
+    rows_of(c, k, &rows, &C);
+    if (k == CK_BENCH_SHAPE) {
+        C = 768;
+        rows = c->elements / C;
+    }
+    bool backward = c->about->family == MZK_rms_bwd;
+    c->p.norm.C = C;
+    c->p.norm.rows = rows;
+    c->p.norm.eps = 1e-5f;
+    c->p.norm.grain = 40;
+    c->end = rows;
+    c->begin = rows > 2 && !backward ? 1 : 0;
+    c->cut = backward ? c->p.norm.grain : 1;
+    counts(c, rows * C, rows * C);
+    c->in[backward ? 3 : 1].count = C;
+    if (backward) {
+        c->out[1].count = (rows + c->p.norm.grain - 1) / c->p.norm.grain * C;
+        c->in[1].count = rows * C;
+        c->in[2].count = rows;
+    } else {
+        c->out[1].count = rows;
+    }
+}
+
+static void shape_swiglu(ck_case *c, int k) {
+    int64_t rows, n;
+    rows_of(c, k, &rows, &n);
+    bool backward = c->about->family == MZK_swiglu_bwd;
+    c->p.e.n = n;
+    c->begin = rows > 2 ? 1 : 0;
+    c->end = rows;
+    c->cut = 1;
+    counts(c, (backward ? 2 : 1) * rows * n, (backward ? 1 : 2) * rows * n);
+    c->in[1].count = 2 * rows * n;
+}
+
+/* Sequences of 7 or fewer; none to three heads' worth of columns behind those that are turned. */
+static void shape_rope(ck_case *c, int k) {
+    int64_t rows, half;
+    rows_of(c, k, &rows, &half);
+    bool bench = k == CK_BENCH_SHAPE;
+    int64_t heads = bench ? 16 : k % 3 + 1, T = bench ? 256 : rows % 7 + 1;
+    half = bench ? 32 : half;
+    int64_t n = 2 * half * heads + (bench ? 256 : k % 4 * half);
+    rows = bench ? c->elements / n : rows > 23 ? 23 : rows;
+    c->p.rope.T = T;
+    c->p.rope.n = n;
+    c->p.rope.D = 2 * half;
+    c->p.rope.heads = heads;
+    c->p.rope.inverse = k % 2;
+    c->p.rope.theta = 10000;
+    if (c->about->family == MZK_rope_table) {
+        c->end = T;
+        c->out[0].count = T * 2 * half;
+        c->in[0].count = k % 3 > 0;
+        c->in[0].absent = k % 3 == 0;
+    } else {
+        c->begin = rows > 2 ? 1 : 0;
+        c->end = rows;
+        counts(c, rows * n, rows * n);
+        c->in[1].count = T * 2 * half;
+    }
+    c->cut = 1;
+}
+
 /* Sequences of 7 or fewer; without positions, with them, and with a start. */
 static void shape_embed(ck_case *c, int k) {
     int64_t rows, n;
@@ -489,6 +556,17 @@ static const ck_family families[] = {
      ck_bound_ln},
     {MZK_ln_bwd, "xff", "xxfff", "vvvcv", "+++++", "11111", "0--", false, ROWS_SHAPES, shape_ln,
      NULL, ck_bound_ln_bwd},
+    {MZK_rms, "xf", "xf", "vv", "++", "11", "0-", false, ROWS_SHAPES, shape_rms, NULL,
+     ck_bound_rms},
+    {MZK_rms_bwd, "xf", "xxff", "vvcv", "++++", "1111", "0-", false, ROWS_SHAPES, shape_rms, NULL,
+     ck_bound_rms_bwd},
+    {MZK_swiglu, "x", "x", "v", "+", "1", "-", false, ROWS_SHAPES, shape_swiglu, NULL,
+     ck_bound_swiglu},
+    {MZK_swiglu_bwd, "x", "xx", "vv", "++", "11", "-", false, ROWS_SHAPES, shape_swiglu, NULL,
+     ck_bound_swiglu_bwd},
+    {MZK_rope_table, "f", "i", "p", "+", "0", "-", false, ROWS_SHAPES, shape_rope, none, NULL},
+    {MZK_rope, "x", "xf", "vv", "++", "10", "0", true, ROWS_SHAPES, shape_rope, NULL,
+     ck_bound_rope},
     {MZK_embed, "x", "iffi", "tvvp", "++++", "0110", "-", true, ROWS_SHAPES, shape_embed, one,
      NULL},
     {MZK_embed_dw, "f", "xi", "vt", "++", "00", "-", true, ROWS_SHAPES, shape_embed, of_rows, NULL},

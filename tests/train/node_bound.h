@@ -13,6 +13,7 @@
 
 #include "kernel/attention_bound.h"
 #include "train/node_bound_head.h"
+#include "train/node_bound_llama.h"
 #include "train/node_bound_values.h"
 
 /* Run the calls of the node on FP64 copies of its inputs (their magnitudes if asked); the outputs
@@ -70,7 +71,7 @@ static inline void node_run(const node_values *n, const mzi_plan *plan, int32_t 
 /* Roundings on the way of one term into a sum of products, one for the product, and what comes
  * behind the sum (a bias, partial sums, a factor); 0: the result is exact; -1: not such a sum. */
 static inline int64_t node_terms(const node_values *n) {
-    static const char *const exact[] = {"cast", "relu", "relu_bwd", "max_pool"};
+    static const char *const exact[] = {"cast", "relu", "relu_bwd", "max_pool", "rope_table"};
     static const char *const one[] = {"add", "mul", "scale", "dropout", "broadcast", "embedding"};
     const int64_t *a = node_dims(n, 0), *b = n->node->in_count > 1 ? node_dims(n, 1) : NULL;
     int64_t kernel = n->node->attrs.i[0];
@@ -331,6 +332,16 @@ static inline void node_bound_special(node_values *n) {
         node_bound_layer_norm(n);
     else if (node_is(n, "layer_norm_bwd"))
         node_bound_layer_norm_bwd(n);
+    else if (node_is(n, "rms_norm"))
+        node_bound_rms_norm(n);
+    else if (node_is(n, "rms_norm_bwd"))
+        node_bound_rms_norm_bwd(n);
+    else if (node_is(n, "swiglu"))
+        node_bound_swiglu(n);
+    else if (node_is(n, "swiglu_bwd"))
+        node_bound_swiglu_bwd(n);
+    else if (node_is(n, "rope") || node_is(n, "rope_bwd"))
+        node_bound_rope(n);
     else if (node_is(n, "softmax_cross_entropy"))
         node_bound_xent(n);
     else if (node_is(n, "softmax_cross_entropy_bwd"))

@@ -23,13 +23,32 @@ enum {
 typedef struct gpt {
     int64_t batch; /* samples of a micro-batch */
     float dropout;
+    bool llama; /* blocks of that kind, with grouped heads */
 } gpt;
 
 typedef struct gpt_batch {
     int32_t tokens[GPT_SAMPLES * GPT_T], labels[GPT_SAMPLES * GPT_T];
 } gpt_batch;
 
+static inline mezzo_value gpt_llama_block(mezzo_graph *graph, mezzo_value x) {
+    enum {
+        D = GPT_C / GPT_HEADS
+    };
+    const mezzo_attention_config attention = {.heads = GPT_HEADS, .kv_heads = 1, .context = GPT_T};
+    mezzo_value table = mezzo_rope_table(graph, "angles", GPT_T, D, 100.0);
+    mezzo_value y = mezzo_rms_norm(graph, "norm_1", x, 0.0f);
+    y = mezzo_linear(graph, "qkv", y, (GPT_HEADS + 2) * D, false);
+    y = mezzo_attention(graph, "attention", mezzo_rope(graph, "rope", y, table, GPT_HEADS + 1),
+                        attention);
+    x = mezzo_add(graph, x, mezzo_linear(graph, "proj", y, GPT_C, false));
+    y = mezzo_rms_norm(graph, "norm_2", x, 0.0f);
+    y = mezzo_swiglu(graph, mezzo_linear(graph, "fc", y, 6 * GPT_C, false));
+    return mezzo_add(graph, x, mezzo_linear(graph, "out", y, GPT_C, false));
+}
+
 static inline mezzo_value gpt_block(mezzo_graph *graph, mezzo_value x, const gpt *n) {
+    if (n->llama)
+        return gpt_llama_block(graph, x);
     const mezzo_attention_config attention = {.heads = GPT_HEADS, .context = GPT_T};
     mezzo_value y = mezzo_layer_norm(graph, "ln_1", x, 0.0f, true);
     y = mezzo_linear(graph, "qkv", y, 3 * GPT_C, true);

@@ -1,12 +1,14 @@
 /* Decoding: T calls with a cache give what one evaluation over the T tokens gives.
  *
- *   x [B,T,N] -> linear `qkv` -> attention `att` -> linear `out`
+ *   x [B,T,N] -> linear `qkv` -> rope `turned` -> attention `att` -> linear `out`
  *
  * The two differ by the order of FP32 sums in the linears, and in attention, and by what that does
  * to roundings to the storage type.  With u of the arithmetic and U of the storage type, and each
  * side at most half of it from the exact value:
  *
  *   d_qkv = 2 gamma_(N+2)(u) sum |w||x| + 2 U |qkv|
+ *   d_turned = |c| d_qkv + |s| d_qkv' + 2 gamma_2(u) (|c||qkv| + |s||qkv'|) + 2 U |turned|, where '
+ *           is the other of a pair; of the values d_qkv.  The table's rows are the same bits.
  *   ds    = scale sum (|q| d_k + |k| d_q + d_q d_k), the largest over the keys
  *   d_att = max |v| (exp(2 ds) - 1) + exp(2 ds) max d_v + 2 (bound of attention) + 2 U |att|
  *   d_out = sum |w| d_att + 2 gamma(u) sum |w||att| + 2 U |out|
@@ -27,11 +29,13 @@ enum {
     N = 24, /* of x and of out */
     H = 6,
     G = 2,
-    D = 9,
+    D = 10,
     E = (H + 2 * G) * D,
     CONTEXT = 40,
     HIDDEN = H * D
 };
+
+static const double THETA = 50;
 
 typedef struct decoder {
     int64_t tokens; /* of a decode call */
@@ -54,6 +58,10 @@ static mezzo_status build(mezzo_graph *graph, void *user) {
         mezzo_input(graph, "x", MEZZO_F32, mezzo_shape3(B, decodes ? shape->tokens : T, N));
     x = tokens_linear(graph, "qkv", x, E);
     mezzo_output(graph, "qkv", x);
+    if (shape->tokens == 1) /* more are for attention to refuse */
+        x = mezzo_rope(graph, "rope", x,
+                       mezzo_rope_table(graph, "table", decodes ? CONTEXT : T, D, THETA), H + G);
+    mezzo_output(graph, "turned", x);
     x = mezzo_attention(graph, "att", x,
                         (mezzo_attention_config){shape->heads, shape->kv_heads, shape->context});
     mezzo_output(graph, "att", x);
@@ -174,6 +182,20 @@ static void attention_change(const double *qkv, const double *d, const double *y
     }
 }
 
+/* d of what rope gives from d of what it takes; see the top. */
+static void turned_change(const double *qkv, double *d, double u) {
+    for (int64_t row = 0; row < B * T; row++)
+        for (int64_t k = 0; k < (H + G) * D / 2; k++) {
+            int64_t a = row * E + k / (D / 2) * D + k % (D / 2), b = a + D / 2;
+            double angle = (double)(row % T) * pow(THETA, -2.0 * (double)(k % (D / 2)) / D);
+            double c = fabs(cos(angle)) + 0x1p-24, s = fabs(sin(angle)) + 0x1p-24, was = d[a];
+            double size[2] = {c * (fabs(qkv[a]) + d[a]) + s * (fabs(qkv[b]) + d[b]),
+                              c * (fabs(qkv[b]) + d[b]) + s * (fabs(qkv[a]) + d[a])};
+            d[a] = c * d[a] + s * d[b] + 2 * mzi_gamma(2, u) * size[0];
+            d[b] = c * d[b] + s * was + 2 * mzi_gamma(2, u) * size[1];
+        }
+}
+
 /* The bound of |decoded - evaluated| for every element of out, from what evaluation gave. */
 static void bound(mezzo_model *model, double u, double *out) {
     static double qkv[B * T * E], d_qkv[B * T * E], att[B * T * HIDDEN], d_att[B * T * HIDDEN];
@@ -186,6 +208,10 @@ static void bound(mezzo_model *model, double u, double *out) {
     magnitudes(weight, bias, x, B * T, N, E, d_qkv);
     for (int64_t i = 0; i < B * T * E; i++) /* (1 + U)^2: x and w are rounded before */
         d_qkv[i] = 2 * mzi_gamma(N + 2, u) * d_qkv[i] * (1 + U) * (1 + U) + 2.1 * U * fabs(qkv[i]);
+    turned_change(qkv, d_qkv, u);
+    read_output(model, MEZZO_ENTRY_EVAL, "turned", qkv, B * T * E);
+    for (int64_t i = 0; i < B * T * E; i++)
+        d_qkv[i] += i % E < (H + G) * D ? 2 * U * (fabs(qkv[i]) + d_qkv[i]) : 0;
     read_output(model, MEZZO_ENTRY_EVAL, "att", att, B * T * HIDDEN);
     for (int64_t row = 0; row < B * H; row++)
         attention_change(qkv, d_qkv, att, row / H, row % H, u / 0x1p-24, U, d_att);
@@ -348,7 +374,7 @@ static void test_shapes_that_are_refused(void **state) {
     check_refused(&(decoder){2, H, G, CONTEXT}, "2 tokens");
     check_refused(&(decoder){1, H, G, 0}, "context 0");
     check_refused(&(decoder){1, H, 4, CONTEXT}, "6 heads for 4");
-    check_refused(&(decoder){1, 7, 7, CONTEXT}, "90 elements");
+    check_refused(&(decoder){1, 7, 7, CONTEXT}, "100 elements");
 }
 
 static void test_positions_that_are_refused(void **state) {

@@ -30,6 +30,8 @@
  *   tH,G attention over the pixels, H heads, G key and value heads
  *   eV,C,K     ids [B,H] in place of the image, embedded in C columns from V; K 1: without
  *   positions, 2: with a start
+ *   R RMS norm   w gated unit, of half as many channels   oH,D the first H heads of D channels
+ *   turned by their pixel's number
  *   N layer norm   N1 without bias   s smooth the labels   hV end with head and loss in one; h the
  *   same by the table of `e`, whose sequences are one token long then
  *   ( keep x   ) add what was kept   * square   $ end with mean(x) instead of head and loss
@@ -110,6 +112,11 @@ static const network networks[] = {
     {33, 8, 1, 1, "e2,7,2 ( N g ) N l4"},
     {300, 1, 1, 6, "L5 N r N1"},
     {4, 4, 4, 3, "C130,3,1,1 N g"},
+    /* Parts of a Llama: rows of every width around a vector, heads that leave channels over. */
+    {3, 1, 17, 9, "R C24,1,1,0 o3,6 t2,1 C14,1,1,0 w"},
+    {2, 4, 4, 16, "R C80,1,1,0 o3,16 t2,1 ( R C80,1,1,0 w ) R"},
+    {1, 5, 13, 33, "R o1,32 C66,1,1,0 w R"},
+    {300, 1, 1, 6, "L34 w R L2 w"},
     /* The head and the loss in one; with 70,000 classes its logits take 16 to 48 rows a chunk. */
     {13, 1, 1, 9, "L8 r h11"},
     {33, 1, 1, 3, "h70000"},
@@ -161,6 +168,14 @@ static mezzo_value attention(mezzo_graph *graph, const char *name, mezzo_value x
     return mezzo_reshape(graph, x, mezzo_shape4(B, 1, T, C));
 }
 
+static mezzo_value rope(mezzo_graph *graph, const char *name, mezzo_value x, int64_t heads,
+                        int64_t D) {
+    mezzo_shape s = mezzo_value_shape(graph, x);
+    mezzo_value table = mezzo_rope_table(graph, NULL, s.dim[1] * s.dim[2], D, 100.0);
+    x = mezzo_reshape(graph, x, mezzo_shape3(s.dim[0], s.dim[1] * s.dim[2], s.dim[3]));
+    return mezzo_reshape(graph, mezzo_rope(graph, name, x, table, heads), s);
+}
+
 static mezzo_value embedding(mezzo_graph *graph, const int64_t v[NUMBERS], const network *net) {
     const mezzo_init init = {MEZZO_INIT_UNIFORM, 1.0f};
     mezzo_value ids = mezzo_input(graph, "ids", MEZZO_I32, mezzo_shape2(net->B, net->H));
@@ -189,6 +204,12 @@ static mezzo_value layer(mezzo_graph *graph, char kind, const int64_t v[NUMBERS]
         return mezzo_batch_norm(graph, name, x, 0.0f, 0.0f);
     case 'N':
         return mezzo_layer_norm(graph, name, x, 0.0f, v[0] == 0);
+    case 'R':
+        return mezzo_rms_norm(graph, name, x, 0.0f);
+    case 'w':
+        return mezzo_swiglu(graph, x);
+    case 'o':
+        return rope(graph, name, x, v[0], v[1]);
     case 'r':
         return mezzo_relu(graph, x);
     case 'g':

@@ -84,9 +84,7 @@ static void check_start(mezzo_model *model, mezzo_ctx *ctx, int32_t first, bool 
     }
 }
 
-static void test_same_tokens(void **state) {
-    (void)state;
-    const gpt net = {.batch = 1};
+static void check_same_tokens(const gpt net) {
     const mezzo_model_config config = {
         .build = build, .user = (void *)(uintptr_t)&net, .precision.compute = MEZZO_F32, .seed = 3};
     bool seen[GPT_V] = {false};
@@ -104,7 +102,18 @@ static void test_same_tokens(void **state) {
     mezzo_ctx_destroy(ctx);
 }
 
+static void test_same_tokens(void **state) {
+    (void)state;
+    check_same_tokens((gpt){.batch = 1});
+}
+
+static void test_same_tokens_with_rotary_positions(void **state) {
+    (void)state;
+    check_same_tokens((gpt){.batch = 1, .llama = true});
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_tokens)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_tokens),
+                                       cmocka_unit_test(test_same_tokens_with_rotary_positions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

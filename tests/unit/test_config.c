@@ -443,6 +443,13 @@ static void test_check(void **state) {
                                 "width"},
         {"model: {kind: gpt2, channels: 100, heads: 3}",
          "a.yaml:1: model.channels: 100 is no multiple of model.heads, which is 3"},
+        {"model: {kind: llama}", "default: model.channels: 3 numbers, and model.kind llama has one "
+                                 "width"},
+        {"model: {kind: llama, channels: 36, heads: 12}",
+         "a.yaml:1: model.heads: heads of 3 channels, and rotary positions turn pairs: the number "
+         "must be even"},
+        {"model: {kind: llama, channels: 48, heads: 12, kv_heads: 5}",
+         "a.yaml:1: model.kv_heads: 5 do not divide model.heads, which is 12"},
         {"precision: {loss_scale: {init: 1000}}",
          "a.yaml:1: precision.loss_scale.init: 1000 is no power of two, so scaling would round; "
          "the nearest below is 512"},

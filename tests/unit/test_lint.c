@@ -498,8 +498,8 @@ static int findings_of(const source *s, mezzo_dtype compute, mezzo_entry entry) 
 
 static void test_no_finding_in_examples(void **state) {
     (void)state;
-    static const char *const files[] = {NULL,        "fashion-cnn", "fashion-small",
-                                        "kjv-small", "kjv-gpt",     "gpt2-124m"};
+    static const char *const files[] = {NULL,      "fashion-cnn", "fashion-small", "kjv-small",
+                                        "kjv-gpt", "gpt2-124m",   "llama-124m"};
     static const mezzo_dtype types[] = {MEZZO_F32, MEZZO_BF16, MEZZO_F16};
     const char *root = getenv("MEZZO_SOURCE_DIR");
     assert_non_null(root);

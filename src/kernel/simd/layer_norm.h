@@ -1,22 +1,8 @@
 /* Layer normalisation.  Included once per instruction set, after its vec.h.
  *
  * A row is read from memory once and then from the cache: for its mean, its variance, its result.
- * ACCUMULATORS sums side by side hide the latency of an addition, and the next row is fetched while
- * this one is worked on. */
-#include "kernel/simd/lanes.h"
-
-enum {
-    ACCUMULATORS = 4
-};
-
-INLINE float sum_of(const vf sum[ACCUMULATORS]) {
-    return vf_sum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
-}
-
-/* The line that holds element i; an address beyond the last row is harmless. */
-INLINE void prefetch(const void *x, mezzo_dtype type, int64_t i) {
-    __builtin_prefetch((const char *)x + i * (type == MEZZO_F32 ? 4 : 2));
-}
+ * The next row is fetched while this one is worked on. */
+#include "kernel/simd/row_sums.h"
 
 INLINE float ln_mean(const void *x, mezzo_dtype type, int64_t row, int64_t C) {
     vf sum[ACCUMULATORS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};

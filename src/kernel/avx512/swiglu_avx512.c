@@ -1,0 +1,4 @@
+#include "kernel/avx512/vec.h"
+
+#define MZK_IMPL(family) mzk_##family##_avx512
+#include "kernel/simd/swiglu.h"
