@@ -12,8 +12,9 @@ const char *mzi_phase_name(mzi_phase phase) {
 }
 
 const char *mzi_rule_name(mzi_rule rule) {
-    static const char *const names[] = {"full",     "low",  "follow", "reduce",  "override",
-                                        "contract", "cast", "layout", "segment", "speed", "fuse"};
+    static const char *const names[] = {"full",     "low",      "follow", "reduce",
+                                        "override", "contract", "cast",   "layout",
+                                        "segment",  "speed",    "fuse"};
     return names[rule];
 }
 

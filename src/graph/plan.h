@@ -78,7 +78,7 @@ typedef struct mzi_plan_config {
     const char *const *recompute;
     int recompute_count;
     int recompute_chosen; /* the first of them were chosen to fit a budget */
-    bool no_fuse; /* every operation by itself */
+    bool no_fuse;         /* every operation by itself */
 } mzi_plan_config;
 /* Run the passes after autocast; takes the graph over (on failure too). */
 mezzo_status mzi_plan_create(mzi_plan **out, mezzo_graph *graph, mzi_target *target,

@@ -155,7 +155,8 @@ static void magnitudes(const double *weight, const double *bias, const double *x
  * is convex in u, and 0 there. */
 static void attention_change(const double *qkv, const double *d, const double *y, int64_t b,
                              int64_t h, double scaled, double U, double *out) {
-    const attention_shape s = {T, H, G, D, (double)(float)(1 / sqrt((double)D)), false};
+    const attention_shape s = {
+        T, H, G, D, (double)(float)(1 / sqrt((double)D)), U == mzi_unit_roundoff(MEZZO_BF16)};
     attention_place at = attention_places(&s, b, h);
     static double in_y[B * T * HIDDEN], in_lse[B * H * T];
     attention_bound(&s, qkv, b, h, in_y, in_lse);

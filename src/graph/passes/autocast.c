@@ -12,8 +12,8 @@
  * both.  The speed gate gives class low FP32 where BF16 is slower.  Operands marked in_f32 /
  * out_f32 (statistics, scalars, parameters of a norm, gradients of parameters) are FP32 always, but
  * for gradients that mezzo_precision wants in BF16; integers stay.  A cast is put before the first
- * use that needs one and shared by later uses; a cast of a parameter belongs to the phase `prepare`,
- * which runs once after each update. */
+ * use that needs one and shared by later uses; a cast of a parameter belongs to the phase
+ * `prepare`, which runs once after each update. */
 #include <string.h>
 
 #include "base/glob.h"

@@ -25,9 +25,11 @@ enum {
     GEMM_COLUMNS = GEMM_WIDE * VL,
     GEMM_STEP = GEMM_PAIRS ? 2 : 1,      /* elements of a unit  */
     GEMM_SPLIT = GEMM_PAIRS ? 512 : 256, /* units of a split: its panel takes 96 or 48 KB */
+    GEMM_EXPECT = 2,      /* blocks ahead: 200 ns where K is 80, about what memory takes */
+    GEMM_ROW_AHEAD = 128, /* bytes; rows that lie apart do not all come by themselves */
     GEMM_AHEAD = 16,
     GEMM_AHEAD_BYTES = 256,
-    GEMM_TOGETHER = 4, /* groups of lanes that are packed side by side: whole cache lines */
+    GEMM_TOGETHER = 6, /* groups of lanes that are packed side by side: whole cache lines */
     GEMM_UNIT = (int)sizeof(float),
     GEMM_BLOCK = GEMM_ROWS * GEMM_COLUMNS,                /* sums */
     GEMM_B_PANEL = GEMM_SPLIT * GEMM_COLUMNS * GEMM_UNIT, /* bytes */
@@ -68,17 +70,21 @@ INLINE vi gemm_units_across(const gemm_operand *x, mezzo_dtype type, int64_t lan
     return vf_bits(vf_load_n(x->data, type, at, lanes));
 }
 
-/* Where units go: vector (unit, group of 16 lanes). */
-typedef struct gemm_panel {
+/* Where units go: vector (unit, group of 16 lanes), `wide` groups a panel. */
+typedef struct gemm_panels {
     unsigned char *data;
-    int64_t unit_pitch, group_pitch; /* bytes */
-} gemm_panel;
+    int64_t unit_pitch; /* bytes */
+    int64_t wide, panel_pitch;
+} gemm_panels;
 
-INLINE void gemm_put(const gemm_panel *to, int64_t unit, int64_t group, vi x) {
-    vi_store((uint32_t *)(void *)(to->data + unit * to->unit_pitch + group * to->group_pitch), x);
+INLINE unsigned char *gemm_group(const gemm_panels *to, int64_t group) {
+    return to->data + group / to->wide * to->panel_pitch + group % to->wide * VL * GEMM_UNIT;
 }
 
-/* Lanes of a unit lie side by side. */
+INLINE void gemm_put(unsigned char *to, vi x) {
+    vi_store((uint32_t *)(void *)to, x);
+}
+
 /* Rows lie far apart, where no hardware expects the next one: fetch it. */
 INLINE void gemm_ahead(const gemm_operand *x, mezzo_dtype type, int64_t lane, int64_t k) {
     const int64_t bytes = type == MEZZO_F32 ? 4 : 2;
@@ -87,32 +93,37 @@ INLINE void gemm_ahead(const gemm_operand *x, mezzo_dtype type, int64_t lane, in
             __builtin_prefetch((const char *)x->data + ((k + r) * x->k_stride + lane) * bytes + at);
 }
 
-INLINE void gemm_pack_across(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
-                             int64_t lane, int64_t group, int64_t groups, int64_t k,
-                             int64_t units) {
+/* Lanes of a unit lie side by side: groups [group, end), GEMM_TOGETHER at most. */
+INLINE void gemm_pack_across(const gemm_panels *to, const gemm_operand *x, mezzo_dtype type,
+                             int64_t lane, int64_t group, int64_t end, int64_t k, int64_t units) {
+    unsigned char *place[GEMM_TOGETHER];
+    const int64_t first = lane + group * VL, groups = end - group;
+    for (int64_t g = 0; g < groups; g++)
+        place[g] = gemm_group(to, group + g);
     for (int64_t u = 0; u < units; u++) {
-        int64_t e = k + u * GEMM_STEP, g = group;
-        gemm_ahead(x, type, lane + g * VL, e + GEMM_AHEAD);
+        int64_t e = k + u * GEMM_STEP, g = 0, offset = u * to->unit_pitch;
+        gemm_ahead(x, type, first, e + GEMM_AHEAD);
         if (GEMM_PAIRS && e + 1 < x->K)
-            for (; g + 2 <= groups && lane + (g + 2) * VL <= x->lanes; g += 2) {
-                const uint16_t *p = (const uint16_t *)x->data + e * x->k_stride + lane + g * VL;
+            for (; g + 2 <= groups && first + (g + 2) * VL <= x->lanes; g += 2) {
+                const uint16_t *p = (const uint16_t *)x->data + e * x->k_stride + first + g * VL;
                 vi pair[2];
                 vi_interleave_u16(pair, p, p + x->k_stride);
-                gemm_put(to, u, g, pair[0]);
-                gemm_put(to, u, g + 1, pair[1]);
+                gemm_put(place[g] + offset, pair[0]);
+                gemm_put(place[g + 1] + offset, pair[1]);
             }
         for (; g < groups; g++) {
-            int64_t at = lane + g * VL, lanes = x->lanes - at;
-            gemm_put(to, u, g, gemm_units_across(x, type, at, lanes < VL ? lanes : VL, e));
+            int64_t at = first + g * VL, lanes = x->lanes - at;
+            gemm_put(place[g] + offset, gemm_units_across(x, type, at, lanes < VL ? lanes : VL, e));
         }
     }
 }
 
 /* 16 units of 16 lanes.  Lanes beyond the last are zero. */
-INLINE void gemm_pack_block(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+INLINE void gemm_pack_block(const gemm_panels *to, const gemm_operand *x, mezzo_dtype type,
                             int64_t lane, int64_t group, int64_t k, int64_t unit, int64_t units,
                             bool whole) {
     vi block[VL];
+    unsigned char *place = gemm_group(to, group) + unit * to->unit_pitch;
     const int64_t bytes = type == MEZZO_F32 ? 4 : 2;
     for (int r = 0; whole && r < VL; r++)
         __builtin_prefetch((const char *)x->data + ((lane + r) * x->lane_stride + k) * bytes +
@@ -125,11 +136,11 @@ INLINE void gemm_pack_block(const gemm_panel *to, const gemm_operand *x, mezzo_d
 #pragma GCC unroll 16
     for (int u = 0; u < VL; u++)
         if (whole || u < units)
-            gemm_put(to, unit + u, group, block[u]);
+            gemm_put(place + u * to->unit_pitch, block[u]);
 }
 
 /* Units of a lane lie side by side. */
-INLINE void gemm_pack_along(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+INLINE void gemm_pack_along(const gemm_panels *to, const gemm_operand *x, mezzo_dtype type,
                             int64_t lane, int64_t groups, int64_t k, int64_t units) {
     for (int64_t g = 0; g < groups; g++)
         for (int64_t u = 0; u < units; u += VL) {
@@ -142,7 +153,7 @@ INLINE void gemm_pack_along(const gemm_panel *to, const gemm_operand *x, mezzo_d
         }
 }
 
-INLINE void gemm_pack_type(const gemm_panel *to, const gemm_operand *x, mezzo_dtype type,
+INLINE void gemm_pack_type(const gemm_panels *to, const gemm_operand *x, mezzo_dtype type,
                            int64_t lane, int64_t groups, int64_t k, int64_t units) {
     if (x->k_stride == 1)
         gemm_pack_along(to, x, type, lane, groups, k, units);
@@ -153,7 +164,7 @@ INLINE void gemm_pack_type(const gemm_panel *to, const gemm_operand *x, mezzo_dt
 }
 
 /* `units` units of `groups` x 16 lanes, from element k of lane `lane` on. */
-static __attribute__((noinline)) void gemm_pack(const gemm_panel *to, const gemm_operand *x,
+static __attribute__((noinline)) void gemm_pack(const gemm_panels *to, const gemm_operand *x,
                                                 int64_t lane, int64_t groups, int64_t k,
                                                 int64_t units) {
     if (GEMM_PAIRS || x->type == MEZZO_BF16)
@@ -198,37 +209,55 @@ typedef struct gemm_place {
     bool first, last; /* of the splits of K */
 } gemm_place;
 
-INLINE void gemm_write(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM_WIDE], int wide,
-                       mezzo_dtype type) {
+/* `whole`: 8 rows of whole vectors. */
+INLINE void gemm_write_of(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM_WIDE], int wide,
+                          mezzo_dtype type, bool whole) {
     const mzk_args *args = g->args;
     const float *bias = args->in[2];
     bool accumulate = args->p.matmul.accumulate != 0;
     int64_t N = args->p.matmul.N, tail = at->columns - (wide - 1) * VL;
 #pragma GCC unroll 8
     for (int r = 0; r < GEMM_ROWS; r++) {
-        if (r >= at->rows)
+        if (!whole && r >= at->rows)
             return;
 #pragma GCC unroll 3
         for (int v = 0; v < wide; v++) {
-            int64_t lanes = v + 1 < wide ? VL : tail;
+            bool full = whole || v + 1 < wide;
             int64_t place = (at->m + r) * N + at->n + v * VL;
             vf x = s[r][v];
             if (bias)
-                x = vf_add(x, vf_load_n(bias, MEZZO_F32, at->n + v * VL, lanes));
+                x = vf_add(x, full ? vf_load(bias, MEZZO_F32, at->n + v * VL)
+                                   : vf_load_n(bias, MEZZO_F32, at->n + v * VL, tail));
             if (accumulate)
-                x = vf_add(x, vf_load_n(args->out[0], MEZZO_F32, place, lanes));
-            vf_store_n(args->out[0], type, place, x, lanes);
+                x = vf_add(x, full ? vf_load(args->out[0], MEZZO_F32, place)
+                                   : vf_load_n(args->out[0], MEZZO_F32, place, tail));
+            if (full)
+                vf_store(args->out[0], type, place, x);
+            else
+                vf_store_n(args->out[0], type, place, x, tail);
         }
     }
 }
 
-/* Fetch what the next block will add to. */
+INLINE void gemm_write(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM_WIDE], int wide,
+                       mezzo_dtype type) {
+    if (at->rows == GEMM_ROWS && at->columns == wide * VL)
+        gemm_write_of(g, at, s, wide, type, true);
+    else
+        gemm_write_of(g, at, s, wide, type, false);
+}
+
+/* Fetch what the block after the next will add to. */
 INLINE void gemm_expect(const gemm *g, const gemm_place *at) {
     const float *c = g->args->out[0];
-    for (int64_t r = 0; r < at->rows; r++)
+    int64_t m = at->m, n = at->n + GEMM_EXPECT * GEMM_COLUMNS, N = g->args->p.matmul.N;
+    if (n >= g->column_end) {
+        n -= g->column_end - g->column;
+        m += GEMM_ROWS;
+    }
+    for (int64_t r = 0; r < GEMM_ROWS && m + r < g->row_end; r++)
         for (int v = 0; v < GEMM_WIDE; v++)
-            __builtin_prefetch(
-                c + (at->m + r) * g->args->p.matmul.N + at->n + GEMM_COLUMNS + v * VL, 1);
+            __builtin_prefetch(c + (m + r) * N + n + v * VL, 1);
 }
 
 /* A block over the units of a split, for a constant number of vectors. */
@@ -247,6 +276,7 @@ INLINE void gemm_block_of(const gemm *g, const gemm_place *at, const gemm_rows *
     if (g->args->p.matmul.accumulate && at->last)
         gemm_expect(g, at);
     for (int64_t u = 0; u < units; u++, offset += step, b += wide * VL * GEMM_UNIT) {
+        __builtin_prefetch(a->row[u % GEMM_ROWS] + offset + GEMM_ROW_AHEAD);
         vi panel[GEMM_WIDE];
 #pragma GCC unroll 3
         for (int v = 0; v < wide; v++)
@@ -332,18 +362,22 @@ static bool gemm_next(const gemm *g, const gemm_band *band, gemm_band *next) {
 }
 
 static void gemm_pack_band(const gemm *g, const gemm_band *band) {
-    unsigned char *b = g->b_panels;
-    for (int64_t n = band->n; n < band->end; n += GEMM_COLUMNS, b += GEMM_B_PANEL) {
-        int64_t groups = (gemm_least(band->end - n, GEMM_COLUMNS) + VL - 1) / VL;
-        const gemm_panel panel = {b, groups * VL * GEMM_UNIT, VL * GEMM_UNIT};
-        gemm_pack(&panel, &g->b, n, groups, band->unit * GEMM_STEP, band->units);
-    }
+    int64_t whole = (band->end - band->n) / GEMM_COLUMNS;
+    int64_t n = band->n + whole * GEMM_COLUMNS, k = band->unit * GEMM_STEP;
+    gemm_panels to = {g->b_panels, GEMM_COLUMNS * GEMM_UNIT, GEMM_WIDE, GEMM_B_PANEL};
+    gemm_pack(&to, &g->b, band->n, whole * GEMM_WIDE, k, band->units);
+    if (n == band->end)
+        return;
+    /* The last panel is as narrow as it can be. */
+    to.wide = (band->end - n + VL - 1) / VL;
+    to.unit_pitch = to.wide * VL * GEMM_UNIT;
+    to.data += whole * GEMM_B_PANEL;
+    gemm_pack(&to, &g->b, n, to.wide, k, band->units);
 }
 
 /* Fetch part `part` of `parts` of what a band will be packed from, as far as L2: packing by itself
  * would wait for memory, and leave it idle while products are made. */
-static void gemm_fetch(const gemm *g, const gemm_band *band, int64_t part, int64_t parts) {
-    const gemm_operand *b = &g->b;
+static void gemm_fetch(const gemm_operand *b, const gemm_band *band, int64_t part, int64_t parts) {
     const int64_t bytes = b->type == MEZZO_F32 ? 4 : 2;
     bool along = b->k_stride == 1;
     int64_t k = band->unit * GEMM_STEP, k_end = gemm_least(k + band->units * GEMM_STEP, b->K);
@@ -371,7 +405,7 @@ static void gemm_run_band(const gemm *g, const gemm_band *band) {
         at.sums = g->sums + (part * panels + (band->n - g->column) / GEMM_COLUMNS) * GEMM_BLOCK;
         gemm_find_rows(g, at.m, band->unit, &rows);
         if (has_next)
-            gemm_fetch(g, &next, part, parts);
+            gemm_fetch(&g->b, &next, part, parts);
         for (at.n = band->n; at.n < band->end; at.n += GEMM_COLUMNS, b += GEMM_B_PANEL) {
             at.columns = gemm_least(band->end - at.n, GEMM_COLUMNS);
             gemm_block(g, &at, &rows, b, band->units);
@@ -381,7 +415,7 @@ static void gemm_run_band(const gemm *g, const gemm_band *band) {
 }
 
 static void gemm_tile(gemm *g, int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
-    const gemm_panel panels = {g->a_panels, VL * GEMM_UNIT, GEMM_A_PANEL * GEMM_UNIT};
+    const gemm_panels panels = {g->a_panels, VL * GEMM_UNIT, 1, GEMM_A_PANEL * GEMM_UNIT};
     g->row = row;
     g->row_end = row_end;
     g->column = column;
@@ -400,6 +434,8 @@ static void gemm_tile(gemm *g, int64_t row, int64_t row_end, int64_t column, int
 INLINE bool gemm_takes(int type) {
     return type == MEZZO_F32 || type == MEZZO_BF16 || type == MEZZO_F16;
 }
+
+#include "kernel/simd/gemm_few.h"
 
 INLINE void gemm_run(const mzk_args *args, int64_t begin, int64_t end) {
     const mzk_matmul_params *p = &args->p.matmul;
@@ -426,10 +462,14 @@ INLINE void gemm_run(const mzk_args *args, int64_t begin, int64_t end) {
         return;
     }
     int64_t down = (p->M + p->tile_m - 1) / p->tile_m;
+    bool few = gemm_is_few(args, g.units);
     for (int64_t t = begin; t < end; t++) {
         int64_t row = t % down * p->tile_m, column = t / down * p->tile_n;
-        gemm_tile(&g, row, gemm_least(row + p->tile_m, p->M), column,
-                  gemm_least(column + p->tile_n, p->N));
+        if (few)
+            gemm_few(args, &g, column, gemm_least(column + p->tile_n, p->N));
+        else
+            gemm_tile(&g, row, gemm_least(row + p->tile_m, p->M), column,
+                      gemm_least(column + p->tile_n, p->N));
     }
 }
 
