@@ -21,7 +21,6 @@ LEAST = 0.95
 LOSS_APART = {"bf16": 1e-2, "f32": 1e-4}
 MODES = ("eager", "compile")
 OPTIMIZER_PHASES = ("check", "update", "prepare")
-OPTIMIZERS = ("adamw", "lion", "muon", "sgd")
 TELEMETRY = "examples/fashion-cnn.yaml"
 
 
@@ -145,29 +144,6 @@ class Run:
             self.canary(peak_only=True)
 
 
-def gradient_bytes(plan):
-    """Gradients that wait for the update: the first operand of each."""
-    if "bytes" in plan:  # the plan's own account
-        return plan["bytes"]["gradients"]
-    updates = [o for o in plan["operations"] if o["phase"] == "update" and o["in"]]
-    return sum(4 * elements(o["in"][0]) for o in updates if any(name in o["op"] for name in OPTIMIZERS))
-
-
-def copy_bytes(plan):
-    """Weights in a low type that are not packed."""
-    if "bytes" in plan:
-        return plan["bytes"]["copies"]
-    packs = [o for o in plan["operations"] if o["phase"] == "prepare" and o["op"] == "pack"]
-    return max(0, plan["memory"]["weight_bytes"] - sum(o["out_bytes"] for o in packs))
-
-
-def elements(shape):
-    count = 1
-    for n in shape or []:
-        count *= n
-    return count
-
-
 def parameters(plan):
     """Elements that are trained, by a plan in FP32."""
     return sum(m["bytes"] for m in plan["masters"] if m["kind"] == "masters") // 4
@@ -176,14 +152,14 @@ def parameters(plan):
 def memory_of(plan):
     """`activation_bytes`: activations and workspaces, without the gradients that wait for the update."""
     m = plan["memory"]
-    own = m["activation_bytes"] + m["workspace_bytes"] - gradient_bytes(plan)
-    return {"planned": m, "activation_bytes": own, "gradient_bytes": gradient_bytes(plan)}
+    own = m["activation_bytes"] + m["workspace_bytes"] - plan["bytes"]["gradients"]
+    return {"planned": m, "activation_bytes": own, "gradient_bytes": plan["bytes"]["gradients"]}
 
 
 def state_bytes(plan, count):
     """Of a parameter: masters, moments, unpacked copies and waiting gradients; and packed weights."""
-    m, copies = plan["memory"], copy_bytes(plan)
-    held = m["state_bytes"] + copies + gradient_bytes(plan)
+    m, copies = plan["memory"], plan["bytes"]["copies"]
+    held = m["state_bytes"] + copies + plan["bytes"]["gradients"]
     return {"bytes": held / count, "packed": (m["weight_bytes"] - copies) / count}
 
 

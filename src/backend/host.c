@@ -187,13 +187,14 @@ void mzi_host_choose(const mzi_host *host, const mzi_call *call, mzi_choice *out
     const mzk_kernel *kernel = mzk_pick(call->family, host->isa);
     out->kernel = kernel->name;
     mezzo_dtype dtype = call->in[0].dtype;
+    mzk_params p = call->p;
     if (call->family == MZK_matmul && kernel->needs > MEZZO_ISA_REF) {
-        mzk_params p = call->p;
         out->rows = mzk_matmul_cut(&p.matmul);
         out->grain = 1;
         out->matmul = p.matmul;
-        out->worker_bytes = mzk_scratch_bytes(MZK_matmul, &p);
     }
+    if (kernel->needs >= MEZZO_ISA_AVX512)
+        out->worker_bytes = mzk_scratch_bytes(call->family, &p);
     bool native = kernel->needs == MEZZO_ISA_AVX512_BF16 && dtype == MEZZO_BF16;
     if (computes_low(call->family) && !native && (dtype == MEZZO_BF16 || dtype == MEZZO_F16))
         out->fallback = dtype == MEZZO_BF16

@@ -312,8 +312,13 @@ extern const int mzk_kernel_count;
 const char *mzk_family_name(mzk_family family);
 /* The kernel used for `family` when instruction sets up to `isa` may be used; never null. */
 const mzk_kernel *mzk_pick(mzk_family family, mezzo_isa isa);
-/* Workspace of a call; 0 for most families. */
+/* Workspace of a call, a multiple of 64; 0 for most families. */
+enum {
+    MZK_ATTENTION_SCRATCH = 1 << 20,
+    MZK_ATTENTION_BWD_SCRATCH = 2 << 20
+};
 uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *p);
+uint64_t mzk_matmul_scratch_bytes(const mzk_matmul_params *p);
 /* Cut a product into tiles, by its shape alone; gives their number. */
 int64_t mzk_matmul_cut(mzk_matmul_params *p);
 

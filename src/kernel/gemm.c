@@ -82,10 +82,7 @@ int64_t mzk_matmul_cut(mzk_matmul_params *p) {
     return ceiling(p->M, p->tile_m) * ceiling(p->N, p->tile_n);
 }
 
-uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *params) {
-    const mzk_matmul_params *p = &params->matmul;
-    if (family != MZK_matmul)
-        return 0;
+uint64_t mzk_matmul_scratch_bytes(const mzk_matmul_params *p) {
     int64_t panels = ceiling(p->tile_m ? p->tile_n : p->N, COLUMNS);
     int64_t rows = ceiling(p->tile_m ? p->tile_m : p->M, ROWS) * ROWS;
     int64_t b = (p->tile_m ? p->band_n : COLUMNS) * SPLIT;

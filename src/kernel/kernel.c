@@ -43,6 +43,19 @@ const char *mzk_family_name(mzk_family family) {
     return (unsigned)family <= MZK_NONE ? family_names[family] : "none";
 }
 
+uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *p) {
+    switch ((int)family) {
+    case MZK_matmul:
+        return mzk_matmul_scratch_bytes(&p->matmul);
+    case MZK_attention:
+        return MZK_ATTENTION_SCRATCH;
+    case MZK_attention_bwd:
+        return MZK_ATTENTION_BWD_SCRATCH;
+    default:
+        return 0;
+    }
+}
+
 const mzk_kernel *mzk_pick(mzk_family family, mezzo_isa isa) {
     const mzk_kernel *best = &mzk_kernels[0];
     for (int i = 0; i < mzk_kernel_count; i++) {

@@ -54,7 +54,10 @@ static void head_free(head *h) {
 }
 
 static void run(head *h) {
-    mzk_args args = {.out = {h->y, h->lse},
+    void *scratch = aligned_alloc(64, MZK_ATTENTION_BWD_SCRATCH); /* the larger of the two */
+    assert_non_null(scratch);
+    mzk_args args = {.scratch = scratch,
+                     .out = {h->y, h->lse},
                      .in = {h->qkv},
                      .out_type = {MEZZO_BF16, MEZZO_F32},
                      .in_type = {MEZZO_BF16}};
@@ -67,8 +70,10 @@ static void run(head *h) {
                      .in = {h->dy, h->qkv, h->y, h->lse},
                      .out_type = {MEZZO_BF16},
                      .in_type = {MEZZO_BF16, MEZZO_BF16, MEZZO_BF16, MEZZO_F32},
-                     .p = args.p};
+                     .p = args.p,
+                     .scratch = scratch};
     mzk_pick(MZK_attention_bwd, MEZZO_ISA_AVX512_BF16)->fn(&back, 0, 1);
+    free(scratch);
 }
 
 static void windows_do_not_show(void **state) {

@@ -39,6 +39,7 @@ typedef struct forward_work {
     _Alignas(64) float sum[DOT_LANES * DOT_D];            /* of weights x values */
     _Alignas(64) float peak[DOT_LANES], total[DOT_LANES]; /* of a and of weights */
 } forward_work;
+_Static_assert(sizeof(forward_work) <= MZK_ATTENTION_SCRATCH, "its workspace");
 
 INLINE const uint16_t *dot_operand(const mzk_args *args, int k, int64_t at) {
     return (const uint16_t *)args->in[k] + at;
@@ -218,11 +219,11 @@ void mzk_attention_avx512_bf16(const mzk_args *args, int64_t begin, int64_t end)
         mzk_attention_avx512(args, begin, end);
         return;
     }
-    forward_work w;
+    forward_work *w = args->scratch;
     for (int64_t row = begin; row < end; row++) {
         attention_head a =
             attention_tiled(args, row / args->p.attention.H, row % args->p.attention.H, DOT_WIDE);
         for (int64_t i = 0; i < a.T; i += DOT_LANES)
-            forward_tile(&w, &a, args, i, at_most(a.T - i, DOT_LANES));
+            forward_tile(w, &a, args, i, at_most(a.T - i, DOT_LANES));
     }
 }

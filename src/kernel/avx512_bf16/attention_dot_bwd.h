@@ -10,8 +10,8 @@
  *
  * dk and dv of the tile are complete after its queries.  dq is complete after the last tile, so it
  * is kept in FP32 for all tokens of the group's query heads; so are lse and delta_i = dy_i y_i.
- * That is what BACKWARD_ROOM is for: T D (H/G) of at most 2^18, 1 MB on the stack of the calling
- * thread.  Longer sequences go by twice: once for dk and dv, and in windows of that size for dq.
+ * That is what BACKWARD_ROOM is for: T D (H/G) of at most 2^18, 1 MB of the
+ * workspace.  Longer sequences go by twice: once for dk and dv, and in windows of that size for dq.
  *
  * With c = scale / ln 2 the weight is p_ij = 2^(c q_i k_j - lse_i / ln 2). */
 #include "kernel/avx512_bf16/attention_dot.h"
@@ -33,6 +33,7 @@ typedef struct backward_work {
     _Alignas(64) float dq[BACKWARD_ROOM];
     float lse[BACKWARD_ROOM / VL], delta[BACKWARD_ROOM / VL];
 } backward_work;
+_Static_assert(sizeof(backward_work) <= MZK_ATTENTION_BWD_SCRATCH, "its workspace");
 
 /* A block of queries over a tile of keys. */
 typedef struct backward_block {
@@ -260,7 +261,7 @@ void mzk_attention_bwd_avx512_bf16(const mzk_args *args, int64_t begin, int64_t 
             mzk_attention_bwd_avx512(args, begin, end);
             return;
         }
-    backward_work w;
+    backward_work *w = args->scratch;
     for (int64_t row = begin; row < end; row++)
-        backward_group(&w, args, row / args->p.attention.G, row % args->p.attention.G);
+        backward_group(w, args, row / args->p.attention.G, row % args->p.attention.G);
 }
