@@ -10,12 +10,14 @@
  * Both at once is a node that passes/fuse.c makes of the two: it saves the logits again, and needs
  * the number of labelled rows before the first chunk.
  *
- * The logits of a chunk take at most 8 MiB, whatever V is.  The chunks follow from the shapes, and
- * dw adds them in their order. */
+ * The logits of a chunk take at most 8 MiB, whatever V is.  Their gradients wait for those of a
+ * second chunk: dw, which is larger than any cache, is then read and written half as often.  The
+ * chunks follow from the shapes, and dw adds them in their order. */
 #include "graph/ops/labels.h"
 
 enum {
-    LOGITS_BYTES = 8 << 20
+    LOGITS_BYTES = 8 << 20,
+    CHUNKS_WAITING = 2 /* whose gradients dx and dw are made of at once */
 };
 
 /* Rows of a chunk: whole tiles of 16 rows where 8 MiB hold so many. */
@@ -98,12 +100,26 @@ typedef struct chunk {
     const head *h;
     const head_operands *o;
     int64_t first, rows;
+    mzi_operand logits; /* of these rows */
 } chunk;
 
 static chunk chunk_at(const mezzo_op_use *use, mzi_lowering *lowering, const head *h,
                       const head_operands *o, int64_t first) {
     int64_t rows = h->M - first < h->rows ? h->M - first : h->rows;
-    return (chunk){use, lowering, h, o, first, rows};
+    int64_t waiting = first / h->rows % CHUNKS_WAITING * h->rows;
+    return (chunk){use, lowering, h, o, first, rows, mzi_from(o->logits, waiting * h->V)};
+}
+
+/* Room for the gradients of logits that wait; with them lie the logits of one chunk. */
+static mzi_operand waiting_of(mzi_lowering *lowering, const head *h) {
+    int64_t rows = CHUNKS_WAITING * h->rows < h->M ? CHUNKS_WAITING * h->rows : h->M;
+    return mzi_scratch(lowering, h->dtype, rows * h->V);
+}
+
+/* Behind the last chunk that has room to wait: all that do. */
+static bool waits(const chunk *c) {
+    bool last = c->first + c->rows == c->h->M;
+    return !last && (c->first / c->h->rows + 1) % CHUNKS_WAITING != 0;
 }
 
 /* logits = x w^T.  One grain for all chunks, the last one too, so that one packed form of w serves
@@ -112,7 +128,7 @@ static void emit_logits(const chunk *c) {
     const head *h = c->h;
     const mzk_matmul_params params = {.M = c->rows, .N = h->V, .K = h->K, .transpose_b = 1};
     mzi_call *call = emit_matmul(c->lowering, params, h->grain);
-    call->out[0] = c->o->logits;
+    call->out[0] = c->logits;
     call->in[0] = mzi_from(c->o->x, c->first * h->K);
     call->in[1] = c->o->w;
 }
@@ -122,7 +138,7 @@ static int64_t emit_loss(const chunk *c, int64_t parts) {
     mzi_call *call = mzi_emit(c->lowering, MZK_xent_part, c->rows, mzi_grain_rows(c->h->V));
     call->out[0] = mzi_from(c->o->lse, c->first);
     call->out[1] = mzi_from(c->o->part, parts * 3);
-    call->in[0] = c->o->logits;
+    call->in[0] = c->logits;
     call->in[1] = mzi_from(c->o->labels, c->first);
     call->p = mzi_loss_params(c->use, c->rows, c->h->V, call->grain);
     return mzi_chunks(c->rows, call->grain);
@@ -155,7 +171,7 @@ static void emit_valid(const chunk *c) {
 /* dlogits in the place of the logits. */
 static void emit_slopes(const chunk *c) {
     mzi_call *call = mzi_emit(c->lowering, MZK_xent_bwd, c->rows, mzi_grain_rows(c->h->V));
-    call->out[0] = call->in[0] = c->o->logits;
+    call->out[0] = call->in[0] = c->logits;
     call->in[1] = mzi_from(c->o->labels, c->first);
     call->in[2] = mzi_from(c->o->lse, c->first);
     call->in[3] = c->o->dloss;
@@ -163,20 +179,22 @@ static void emit_slopes(const chunk *c) {
     call->p = mzi_loss_params(c->use, c->rows, c->h->V, call->grain);
 }
 
-/* dx = dlogits w;  dw += dlogits^T x. */
+/* dx = dlogits w;  dw += dlogits^T x, of the chunk and those that wait before it. */
 static void emit_gradients(const chunk *c) {
     const head *h = c->h;
+    int64_t first = c->first / h->rows / CHUNKS_WAITING * CHUNKS_WAITING * h->rows;
+    int64_t rows = c->first + c->rows - first;
     mzi_call *call =
-        emit_matmul(c->lowering, (mzk_matmul_params){.M = c->rows, .N = h->K, .K = h->V}, h->grain);
-    call->out[0] = mzi_from(c->o->dx, c->first * h->K);
+        emit_matmul(c->lowering, (mzk_matmul_params){.M = rows, .N = h->K, .K = h->V}, h->grain);
+    call->out[0] = mzi_from(c->o->dx, first * h->K);
     call->in[0] = c->o->logits;
     call->in[1] = c->o->w_dx;
     const mzk_matmul_params dw = {
-        .M = h->V, .N = h->K, .K = c->rows, .transpose_a = 1, .accumulate = c->first > 0};
+        .M = h->V, .N = h->K, .K = rows, .transpose_a = 1, .accumulate = first > 0};
     call = emit_matmul(c->lowering, dw, grain_of_classes(h->V));
     call->out[0] = c->o->dw;
     call->in[0] = c->o->logits;
-    call->in[1] = mzi_from(c->o->x, c->first * h->K);
+    call->in[1] = mzi_from(c->o->x, first * h->K);
 }
 
 /* in: x, w, labels; out: loss, lse, correct, valid. */
@@ -190,6 +208,7 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
     o.part = parts_of(lowering, &h);
     for (int64_t first = 0; first < h.M; first += h.rows) {
         chunk c = chunk_at(use, lowering, &h, &o, first);
+        c.logits = o.logits; /* none wait */
         emit_logits(&c);
         parts += emit_loss(&c, parts);
     }
@@ -209,12 +228,13 @@ static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
                        .w_dx = mzi_in(lowering, 6),
                        .dx = mzi_out(lowering, 0),
                        .dw = mzi_out(lowering, 1)};
-    o.logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
+    o.logits = waiting_of(lowering, &h);
     for (int64_t first = 0; first < h.M; first += h.rows) {
         chunk c = chunk_at(use, lowering, &h, &o, first);
         emit_logits(&c);
         emit_slopes(&c);
-        emit_gradients(&c);
+        if (!waits(&c))
+            emit_gradients(&c);
     }
     return MEZZO_OK;
 }
@@ -231,7 +251,7 @@ static mezzo_status lower_train(const mezzo_op_use *use, mzi_lowering *lowering)
                        .dx = mzi_out(lowering, 4),
                        .dw = mzi_out(lowering, 5)};
     int64_t parts = 0;
-    o.logits = mzi_scratch(lowering, h.dtype, h.rows * h.V);
+    o.logits = waiting_of(lowering, &h);
     o.part = parts_of(lowering, &h);
     o.valid = mzi_scratch(lowering, MEZZO_F32, 1);
     for (int64_t first = 0; first < h.M; first += h.rows) {
@@ -241,7 +261,8 @@ static mezzo_status lower_train(const mezzo_op_use *use, mzi_lowering *lowering)
             emit_valid(&c);
         parts += emit_loss(&c, parts);
         emit_slopes(&c);
-        emit_gradients(&c);
+        if (!waits(&c))
+            emit_gradients(&c);
     }
     emit_total(lowering, o.part, parts);
     return MEZZO_OK;
