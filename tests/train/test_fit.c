@@ -73,7 +73,7 @@ static void test_the_plan_keeps_to_the_budget(void **state) {
     assert_int_equal(enough.recomputed, 0);
     int before = 0;
     for (uint64_t cut = 1; cut <= 3; cut++) {
-        uint64_t budget = all.bytes - cut * all.bytes / 24;
+        uint64_t budget = all.bytes - cut * all.bytes / 36;
         fitted f = train(budget, NULL, 0);
         assert_true(f.bytes <= budget);
         assert_true(f.recomputed > before);
