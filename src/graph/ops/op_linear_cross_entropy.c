@@ -10,14 +10,16 @@
  * Both at once is a node that passes/fuse.c makes of the two: it saves the logits again, and needs
  * the number of labelled rows before the first chunk.
  *
- * The logits of a chunk take at most 8 MiB, whatever V is.  Their gradients wait for those of a
- * second chunk: dw, which is larger than any cache, is then read and written half as often.  The
- * chunks follow from the shapes, and dw adds them in their order. */
+ * The logits of a chunk take at most 8 MiB, whatever V is.  Their gradients wait for those of the
+ * next chunks until there are 160 rows, in 32 MiB at most: dw, which is larger than any cache, is
+ * then read and written less often, and w is.  The chunks follow from the shapes, and dw adds them
+ * in their order. */
 #include "graph/ops/labels.h"
 
 enum {
     LOGITS_BYTES = 8 << 20,
-    CHUNKS_WAITING = 2 /* whose gradients dx and dw are made of at once */
+    WAITING_ROWS = 160, /* whose gradients dx and dw are made of at once */
+    WAITING_BYTES = 32 << 20
 };
 
 /* Rows of a chunk: whole tiles of 16 rows where 8 MiB hold so many. */
@@ -25,6 +27,14 @@ static int64_t chunk_rows(int64_t M, int64_t V, mezzo_dtype dtype) {
     int64_t rows = LOGITS_BYTES / (V * (int64_t)mezzo_dtype_bytes(dtype));
     rows = rows >= 16 ? rows / 16 * 16 : rows > 0 ? rows : 1;
     return rows < M ? rows : M;
+}
+
+/* Chunks of `rows` rows whose gradients wait: one at least. */
+static int64_t chunks_waiting(int64_t rows, int64_t V, mezzo_dtype dtype) {
+    int64_t most = WAITING_BYTES / (rows * V * (int64_t)mezzo_dtype_bytes(dtype));
+    int64_t enough = (WAITING_ROWS + rows - 1) / rows;
+    int64_t chunks = enough < most ? enough : most;
+    return chunks > 1 ? chunks : 1;
 }
 
 /* Halves of whole tiles of 8: each reads all of w, and two thirds or a half of the rows take longer
@@ -35,6 +45,7 @@ static int64_t grain_of_rows(int64_t rows) {
 
 typedef struct head {
     int64_t M, V, K, rows;
+    int64_t waiting;   /* chunks whose gradients wait */
     int64_t grain;     /* rows of a product's chunk */
     mezzo_dtype dtype; /* of x, w, logits */
 } head;
@@ -44,6 +55,7 @@ static head head_of(const mezzo_op_use *use) {
         .V = use->in[1].shape.dim[0], .K = use->in[1].shape.dim[1], .dtype = use->in[0].dtype};
     h.M = mezzo_shape_count(use->in[0].shape) / h.K;
     h.rows = chunk_rows(h.M, h.V, h.dtype);
+    h.waiting = chunks_waiting(h.rows, h.V, h.dtype);
     h.grain = grain_of_rows(h.rows);
     return h;
 }
@@ -106,20 +118,20 @@ typedef struct chunk {
 static chunk chunk_at(const mezzo_op_use *use, mzi_lowering *lowering, const head *h,
                       const head_operands *o, int64_t first) {
     int64_t rows = h->M - first < h->rows ? h->M - first : h->rows;
-    int64_t waiting = first / h->rows % CHUNKS_WAITING * h->rows;
+    int64_t waiting = first / h->rows % h->waiting * h->rows;
     return (chunk){use, lowering, h, o, first, rows, mzi_from(o->logits, waiting * h->V)};
 }
 
 /* Room for the gradients of logits that wait; with them lie the logits of one chunk. */
 static mzi_operand waiting_of(mzi_lowering *lowering, const head *h) {
-    int64_t rows = CHUNKS_WAITING * h->rows < h->M ? CHUNKS_WAITING * h->rows : h->M;
+    int64_t rows = h->waiting * h->rows < h->M ? h->waiting * h->rows : h->M;
     return mzi_scratch(lowering, h->dtype, rows * h->V);
 }
 
 /* Behind the last chunk that has room to wait: all that do. */
 static bool waits(const chunk *c) {
     bool last = c->first + c->rows == c->h->M;
-    return !last && (c->first / c->h->rows + 1) % CHUNKS_WAITING != 0;
+    return !last && (c->first / c->h->rows + 1) % c->h->waiting != 0;
 }
 
 /* logits = x w^T.  One grain for all chunks, the last one too, so that one packed form of w serves
@@ -182,7 +194,7 @@ static void emit_slopes(const chunk *c) {
 /* dx = dlogits w;  dw += dlogits^T x, of the chunk and those that wait before it. */
 static void emit_gradients(const chunk *c) {
     const head *h = c->h;
-    int64_t first = c->first / h->rows / CHUNKS_WAITING * CHUNKS_WAITING * h->rows;
+    int64_t first = c->first / h->rows / h->waiting * h->waiting * h->rows;
     int64_t rows = c->first + c->rows - first;
     mzi_call *call =
         emit_matmul(c->lowering, (mzk_matmul_params){.M = rows, .N = h->K, .K = h->V}, h->grain);

@@ -261,6 +261,12 @@ INLINE __m256i bf16_narrow(vf x) {
     return bf16_round_bits(x);
 }
 
+/* Both rounded: lane i holds a[i] in its low half, b[i] in its high one. */
+INLINE vi bf16_narrow_pairs(vf a, vf b) {
+    vi low = _mm512_cvtepu16_epi32(bf16_narrow(a)), high = _mm512_cvtepu16_epi32(bf16_narrow(b));
+    return vi_or(low, vi_shift_left(high, 16));
+}
+
 INLINE vf vf_load(const void *data, mezzo_dtype type, int64_t i) {
     if (type == MEZZO_F32)
         return _mm512_loadu_ps((const float *)data + i);

@@ -25,6 +25,7 @@ enum {
     GEMM_COLUMNS = GEMM_WIDE * VL,
     GEMM_STEP = GEMM_PAIRS ? 2 : 1,      /* elements of a unit  */
     GEMM_SPLIT = GEMM_PAIRS ? 512 : 256, /* units of a split: its panel takes 96 or 48 KB */
+    GEMM_BEAT = 4,                       /* units between fetches */
     GEMM_EXPECT = 2,      /* blocks ahead: 200 ns where K is 80, about what memory takes */
     GEMM_ROW_AHEAD = 128, /* bytes; rows that lie apart do not all come by themselves */
     GEMM_AHEAD = 16,
@@ -189,6 +190,30 @@ INLINE vf gemm_step(vf sum, vi a, vi b) {
 #endif
 }
 
+/* Rows of cache lines that will be needed.  They are fetched one at a time, between products: many
+ * at once would take every slot of L1 for lines under way, and loads from L2 wait for one too. */
+typedef struct gemm_stream {
+    const char *line, *row_end, *end;
+    int64_t stride, gap; /* bytes from row to row, and between two */
+} gemm_stream;
+
+static gemm_stream gemm_stream_of(const void *data, int64_t width, int64_t stride, int64_t rows) {
+    const char *line = data;
+    return (gemm_stream){line, line + width, line + rows * stride, stride, stride - width};
+}
+
+/* The next line, as far as L2. */
+INLINE void gemm_fetch(gemm_stream *s) {
+    if (s->line >= s->end)
+        return;
+    __builtin_prefetch(s->line, 0, 2);
+    s->line += 64;
+    if (s->line < s->row_end)
+        return;
+    s->line += s->gap;
+    s->row_end += s->stride;
+}
+
 /* The call, and the tile at hand. */
 typedef struct gemm {
     const mzk_args *args;
@@ -200,6 +225,7 @@ typedef struct gemm {
     int64_t band;            /* columns of b that are packed at once */
     unsigned char *b_panels; /* [48 columns each][split][48]    */
     float *sums;             /* [8 rows][48 columns][8][48]: blocks that wait for the next split */
+    gemm_stream *ahead;      /* what the next band will be packed from */
 } gemm;
 
 /* A block of c: `rows` x `columns` of it, from (m, n) on. */
@@ -247,17 +273,46 @@ INLINE void gemm_write(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM
         gemm_write_of(g, at, s, wide, type, false);
 }
 
-/* Fetch what the block after the next will add to. */
-INLINE void gemm_expect(const gemm *g, const gemm_place *at) {
-    const float *c = g->args->out[0];
+/* What the block after the next will add to: its rows, of three lines each. */
+typedef struct gemm_expected {
+    const float *c;
+    int64_t rows, pitch;
+} gemm_expected;
+
+INLINE gemm_expected gemm_expect(const gemm *g, const gemm_place *at) {
     int64_t m = at->m, n = at->n + GEMM_EXPECT * GEMM_COLUMNS, N = g->args->p.matmul.N;
+    if (!g->args->p.matmul.accumulate || !at->last)
+        return (gemm_expected){0};
     if (n >= g->column_end) {
         n -= g->column_end - g->column;
         m += GEMM_ROWS;
     }
-    for (int64_t r = 0; r < GEMM_ROWS && m + r < g->row_end; r++)
+    return (gemm_expected){(const float *)g->args->out[0] + m * N + n,
+                           g->row_end - m < GEMM_ROWS ? g->row_end - m : GEMM_ROWS, N};
+}
+
+INLINE void gemm_expect_row(const gemm_expected *e, int64_t r) {
+    if (r < e->rows)
         for (int v = 0; v < GEMM_WIDE; v++)
-            __builtin_prefetch(c + (m + r) * N + n + v * VL, 1);
+            __builtin_prefetch(e->c + r * e->pitch + v * VL, 1);
+}
+
+/* One unit of a block. */
+INLINE void gemm_unit(vf s[GEMM_ROWS][GEMM_WIDE], const unsigned char *const row[GEMM_ROWS],
+                      int64_t offset, const unsigned char *b, int wide) {
+    vi panel[GEMM_WIDE];
+#pragma GCC unroll 3
+    for (int v = 0; v < wide; v++)
+        panel[v] = vi_load((const uint32_t *)(const void *)(b + v * VL * GEMM_UNIT));
+#pragma GCC unroll 8
+    for (int r = 0; r < GEMM_ROWS; r++) {
+        int32_t unit;
+        memcpy(&unit, row[r] + offset, sizeof unit);
+        vi left = vi_set(unit);
+#pragma GCC unroll 3
+        for (int v = 0; v < wide; v++)
+            s[r][v] = gemm_step(s[r][v], left, panel[v]);
+    }
 }
 
 /* A block over the units of a split, for a constant number of vectors. */
@@ -273,24 +328,22 @@ INLINE void gemm_block_of(const gemm *g, const gemm_place *at, const gemm_rows *
         for (int v = 0; v < wide; v++)
             s[r][v] = vf_zero();
     }
-    if (g->args->p.matmul.accumulate && at->last)
-        gemm_expect(g, at);
-    for (int64_t u = 0; u < units; u++, offset += step, b += wide * VL * GEMM_UNIT) {
-        __builtin_prefetch(a->row[u % GEMM_ROWS] + offset + GEMM_ROW_AHEAD);
-        vi panel[GEMM_WIDE];
-#pragma GCC unroll 3
-        for (int v = 0; v < wide; v++)
-            panel[v] = vi_load((const uint32_t *)(const void *)(b + v * VL * GEMM_UNIT));
-#pragma GCC unroll 8
-        for (int r = 0; r < GEMM_ROWS; r++) {
-            int32_t unit;
-            memcpy(&unit, row[r] + offset, sizeof unit);
-            vi left = vi_set(unit);
-#pragma GCC unroll 3
-            for (int v = 0; v < wide; v++)
-                s[r][v] = gemm_step(s[r][v], left, panel[v]);
-        }
+    gemm_stream ahead = *g->ahead;
+    gemm_expected expected = gemm_expect(g, at);
+    const int64_t pitch = wide * VL * GEMM_UNIT;
+    int64_t u = 0;
+    for (; u + GEMM_BEAT <= units; u += GEMM_BEAT) {
+        __builtin_prefetch(a->row[u / 2 % GEMM_ROWS] + offset + GEMM_ROW_AHEAD);
+        __builtin_prefetch(a->row[(u / 2 + 1) % GEMM_ROWS] + offset + GEMM_ROW_AHEAD);
+        gemm_fetch(&ahead);
+        gemm_expect_row(&expected, u / GEMM_BEAT);
+#pragma GCC unroll 4
+        for (int beat = 0; beat < GEMM_BEAT; beat++, offset += step, b += pitch)
+            gemm_unit(s, row, offset, b, wide);
     }
+    for (; u < units; u++, offset += step, b += pitch)
+        gemm_unit(s, row, offset, b, wide);
+    *g->ahead = ahead;
 #pragma GCC unroll 8
     for (int r = 0; r < GEMM_ROWS; r++)
 #pragma GCC unroll 3
@@ -375,26 +428,25 @@ static void gemm_pack_band(const gemm *g, const gemm_band *band) {
     gemm_pack(&to, &g->b, n, to.wide, k, band->units);
 }
 
-/* Fetch part `part` of `parts` of what a band will be packed from, as far as L2: packing by itself
- * would wait for memory, and leave it idle while products are made. */
-static void gemm_fetch(const gemm_operand *b, const gemm_band *band, int64_t part, int64_t parts) {
+/* What a band will be packed from: packing by itself would wait for memory, and leave it idle while
+ * products are made. */
+static gemm_stream gemm_source(const gemm_operand *b, const gemm_band *band) {
     const int64_t bytes = b->type == MEZZO_F32 ? 4 : 2;
     bool along = b->k_stride == 1;
     int64_t k = band->unit * GEMM_STEP, k_end = gemm_least(k + band->units * GEMM_STEP, b->K);
-    int64_t row = along ? band->n : k, rows = (along ? band->end : k_end) - row;
+    int64_t row = along ? band->n : k, row_end = along ? band->end : k_end;
     int64_t at = along ? k : band->n, end = along ? k_end : band->end;
     int64_t stride = along ? b->lane_stride : b->k_stride;
-    for (int64_t r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
-        const char *line = (const char *)b->data + ((row + r) * stride + at) * bytes;
-        for (int64_t byte = 0; byte < (end - at) * bytes; byte += 64)
-            __builtin_prefetch(line + byte, 0, 2);
-    }
+    return gemm_stream_of((const char *)b->data + (row * stride + at) * bytes, (end - at) * bytes,
+                          stride * bytes, row_end - row);
 }
 
 static void gemm_run_band(const gemm *g, const gemm_band *band) {
     gemm_place at = {.first = band->unit == 0, .last = band->unit + band->units == g->units};
     gemm_band next;
-    bool has_next = gemm_next(g, band, &next);
+    *g->ahead = (gemm_stream){0};
+    if (gemm_next(g, band, &next))
+        *g->ahead = gemm_source(&g->b, &next);
     int64_t parts = (g->row_end - g->row + GEMM_ROWS - 1) / GEMM_ROWS;
     int64_t panels = (g->column_end - g->column + GEMM_COLUMNS - 1) / GEMM_COLUMNS;
     for (int64_t part = 0; part < parts; part++) {
@@ -404,8 +456,6 @@ static void gemm_run_band(const gemm *g, const gemm_band *band) {
         at.rows = gemm_least(g->row_end - at.m, GEMM_ROWS);
         at.sums = g->sums + (part * panels + (band->n - g->column) / GEMM_COLUMNS) * GEMM_BLOCK;
         gemm_find_rows(g, at.m, band->unit, &rows);
-        if (has_next)
-            gemm_fetch(&g->b, &next, part, parts);
         for (at.n = band->n; at.n < band->end; at.n += GEMM_COLUMNS, b += GEMM_B_PANEL) {
             at.columns = gemm_least(band->end - at.n, GEMM_COLUMNS);
             gemm_block(g, &at, &rows, b, band->units);
@@ -439,7 +489,9 @@ INLINE bool gemm_takes(int type) {
 
 INLINE void gemm_run(const mzk_args *args, int64_t begin, int64_t end) {
     const mzk_matmul_params *p = &args->p.matmul;
+    gemm_stream ahead = {0};
     gemm g = {.args = args,
+              .ahead = &ahead,
               .a = {args->in[0], (mezzo_dtype)args->in_type[0], p->M, p->K,
                     p->transpose_a ? 1 : p->K, p->transpose_a ? p->M : 1},
               .b = {args->in[1], (mezzo_dtype)args->in_type[1], p->N, p->K,
