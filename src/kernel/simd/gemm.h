@@ -25,7 +25,7 @@ enum {
     GEMM_COLUMNS = GEMM_WIDE * VL,
     GEMM_STEP = GEMM_PAIRS ? 2 : 1,      /* elements of a unit  */
     GEMM_SPLIT = GEMM_PAIRS ? 512 : 256, /* units of a split: its panel takes 96 or 48 KB */
-    GEMM_BEAT = 4,                       /* units between fetches */
+    GEMM_BEAT = GEMM_PAIRS ? 4 : 2,      /* units between fetches: what 32 rows need from memory */
     GEMM_EXPECT = 2,      /* blocks ahead: 200 ns where K is 80, about what memory takes */
     GEMM_ROW_AHEAD = 128, /* bytes; rows that lie apart do not all come by themselves */
     GEMM_AHEAD = 16,
