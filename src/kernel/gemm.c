@@ -74,7 +74,10 @@ int64_t mzk_matmul_cut(mzk_matmul_params *p) {
     int64_t band = least(bytes / depth / COLUMNS * COLUMNS, BAND_MAX);
     int64_t max_m = p->transpose_a ? least(A_BYTES / depth, TILE_M) : TILE_M;
     max_m = max_m > TILE_M_MIN ? max_m / ROWS * ROWS : TILE_M_MIN;
-    int64_t down = ceiling(p->M, max_m), across = ceiling(p->N, few ? 8 * band : band);
+    int64_t bands = few              ? 8
+                    : p->transpose_a ? 2
+                                     : 1; /* of a tile: what it packs of a serves them */
+    int64_t down = ceiling(p->M, max_m), across = ceiling(p->N, bands * band);
     even_out(p, &down, &across);
     p->tile_m = part(p->M, down, ROWS);
     p->tile_n = part(p->N, across, COLUMNS);
