@@ -27,7 +27,7 @@ enum {
     GEMM_SPLIT = GEMM_PAIRS ? 512 : 256, /* units of a split: its panel takes 96 or 48 KB */
     GEMM_BEAT = GEMM_PAIRS ? 4 : 2,      /* units between fetches: what 32 rows need from memory */
     GEMM_EXPECT = 2,      /* blocks ahead: 200 ns where K is 80, about what memory takes */
-    GEMM_ROW_AHEAD = 128, /* bytes; rows that lie apart do not all come by themselves */
+    GEMM_ROW_AHEAD = 384, /* bytes, 300 ns: rows that lie apart do not all come by themselves */
     GEMM_AHEAD = 16,
     GEMM_AHEAD_BYTES = 256,
     GEMM_TOGETHER = 6, /* groups of lanes that are packed side by side: whole cache lines */
