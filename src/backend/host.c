@@ -193,7 +193,7 @@ void mzi_host_choose(const mzi_host *host, const mzi_call *call, mzi_choice *out
         out->grain = 1;
         out->matmul = p.matmul;
     }
-    if (kernel->needs >= MEZZO_ISA_AVX512)
+    if (kernel->needs > MEZZO_ISA_REF)
         out->worker_bytes = mzk_scratch_bytes(call->family, &p);
     bool native = kernel->needs == MEZZO_ISA_AVX512_BF16 && dtype == MEZZO_BF16;
     if (computes_low(call->family) && !native && (dtype == MEZZO_BF16 || dtype == MEZZO_F16))

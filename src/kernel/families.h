@@ -314,7 +314,7 @@ const char *mzk_family_name(mzk_family family);
 const mzk_kernel *mzk_pick(mzk_family family, mezzo_isa isa);
 /* Workspace of a call, a multiple of 64; 0 for most families. */
 enum {
-    MZK_ATTENTION_SCRATCH = 1 << 20,
+    MZK_ATTENTION_SCRATCH = 2 << 20,
     MZK_ATTENTION_BWD_SCRATCH = 2 << 20
 };
 uint64_t mzk_scratch_bytes(mzk_family family, const mzk_params *p);

@@ -4,7 +4,9 @@
  * weight exp(s - peak) has, relative to exact, exp(|ds|) - 1, then |s - peak| u from the
  * subtraction, 3 u of exp, and what it takes to bring it to a peak that grows later: each time
  * |growth| u, 3 u and a product.  The growths add up to |s - peak| at most, and there are not more
- * of them than keys.  So with n keys
+ * of them than keys.  Weights may be to a base that is up to 8 ln 2 below the peak: |s - peak| is
+ * larger by that then, but only if there are more than 64 keys, and one growth less.  So with n
+ * keys
  *
  *   e_j = exp(|ds_j|) (1 + (|s_j - peak| + 4 + 5 n) u) - 1
  *
@@ -20,8 +22,7 @@
  *     that of q scale, and 2^(..) within 2^-18 and 2 u instead of 3 u.  Their base m is rounded,
  * but the same for all keys, and lse is made from it.  In backward lse / ln 2 has a rounding: |lse|
  * u;
- *   - it grows once a block of keys: 64, or 8 in the FP32 kernels, whose 5 u (n / 8) are less than
- *     those n / 64 + 1 times 2^-18 and 4 u;
+ *   - the peak grows once a block of 64 keys, of the FP32 kernels too, whose steps are smaller;
  *   - scale is applied to sums, which are larger by 1 / scale until then and leave FP32 earlier;
  *   - subnormal operands, products and sums count as 0: 2^-126 of each, times the other factor. */
 #ifndef TESTS_ATTENTION_BOUND_H

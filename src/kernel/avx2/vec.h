@@ -171,6 +171,18 @@ INLINE void vi_interleave4(vi out[4], vi w0, vi w1, vi w2, vi w3) {
     out[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
+/* 8 x 8: lane c of row r becomes lane r of row c. */
+INLINE void vi_transpose(vi x[8]) {
+    vi quad[8]; /* quad[4 b + q]: lane 4 l + i is column 4 l + q of row 4 b + i */
+    vi_interleave4(quad, x[0], x[1], x[2], x[3]);
+    vi_interleave4(quad + 4, x[4], x[5], x[6], x[7]);
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        x[q] = _mm256_permute2x128_si256(quad[q], quad[4 + q], 0x20);
+        x[4 + q] = _mm256_permute2x128_si256(quad[q], quad[4 + q], 0x31);
+    }
+}
+
 INLINE vi vi_load_u8(const uint8_t *p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }

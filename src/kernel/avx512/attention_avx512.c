@@ -2,3 +2,6 @@
 
 #define MZK_IMPL(family) mzk_##family##_avx512
 #include "kernel/simd/attention.h"
+#include "kernel/simd/attention_bwd.h"
+
+#include "kernel/simd/attention_decode.h"

@@ -12,7 +12,7 @@
  * attention_dot_bwd.h.
  *
  * Keys and values are packed on the diagonal, where they are met first, and kept for the tiles of
- * queries behind: room is for T D of FORWARD_ROOM, 768 KB on the stack of the calling thread.
+ * queries behind: room is for T D of FORWARD_ROOM, 768 KB of the workspace.
  * In a longer sequence they are packed for each tile.
  *
  * The softmax is in powers of 2: with c = scale / ln 2 and sums a = q k, the weight of a key is
@@ -23,9 +23,9 @@
 #include "kernel/simd/attention_head.h"
 
 enum {
-    DOT_D = 256, /* larger heads are left to the FP32 kernel, which leaves them to ref */
-    DOT_WIDE = 4,
-    DOT_LANES = DOT_WIDE * VL,
+    DOT_D = ATTENTION_D,
+    DOT_WIDE = ATTENTION_WIDE,
+    DOT_LANES = ATTENTION_LANES,
     DOT_KEYS = DOT_LANES,
     FORWARD_ROOM = 1 << 17
 };
@@ -59,23 +59,6 @@ INLINE vf forward_base(vf peak, vf c) {
     return vf_max(vf_mul(peak, c), vf_set(-FLT_MAX));
 }
 
-/* A block of keys under a tile of queries: `rows` of them; on the diagonal vector v of the tile
- * meets those of the vectors up to v. */
-typedef struct forward_block {
-    int64_t first, rows, slot; /* keys, and where they are packed */
-    bool diagonal, fresh;      /* they are not packed yet */
-} forward_block;
-
-INLINE int64_t forward_rows(const forward_block *k, int v) {
-    return k->diagonal ? at_most(k->rows, (v + 1) * VL) : k->rows;
-}
-/* Of key r the lanes that it reaches, `other` elsewhere. */
-INLINE vf forward_mask(const forward_block *k, int v, int64_t r, vf x, vf other) {
-    if (k->diagonal && r >= v * VL)
-        return vf_select(lanes_below(r - v * VL), other, x);
-    return x;
-}
-
 /* y so far, brought to peaks that have grown. */
 INLINE void forward_lower(forward_work *w, const attention_head *a, int v, vf factor) {
     float f[VL];
@@ -88,10 +71,10 @@ INLINE void forward_lower(forward_work *w, const attention_head *a, int v, vf fa
 }
 
 /* Weights of vector v of the tile. */
-INLINE void forward_softmax(forward_work *w, const attention_head *a, const forward_block *k,
+INLINE void forward_softmax(forward_work *w, const attention_head *a, const attention_block *k,
                             int v) {
     const vf c = vf_set(dot_factor(a));
-    int64_t rows = forward_rows(k, v);
+    int64_t rows = attention_rows(k, v);
     vf before = vf_load(w->peak, MEZZO_F32, v * VL), peak = before;
     vf total = vf_load(w->total, MEZZO_F32, v * VL), odd = vf_zero();
     vf four[4] = {peak, peak, peak, peak}; /* maxima do not depend on their order */
@@ -101,7 +84,7 @@ INLINE void forward_softmax(forward_work *w, const attention_head *a, const forw
             if (r + n >= rows)
                 break;
             vf s = vf_load(w->score, MEZZO_F32, (r + n) * DOT_LANES + v * VL);
-            four[n] = vf_max(forward_mask(k, v, r + n, s, peak), four[n]);
+            four[n] = vf_max(attention_mask(k, v, r + n, s, peak), four[n]);
         }
     }
     peak = vf_max(vf_max(four[0], four[1]), vf_max(four[2], four[3]));
@@ -122,7 +105,7 @@ INLINE void forward_softmax(forward_work *w, const attention_head *a, const forw
         if (k->diagonal && r >= v * VL)
 #pragma GCC unroll 4
             for (int64_t n = 0; n < 4; n++)
-                p[n] = forward_mask(k, v, r + n, p[n], vf_zero());
+                p[n] = attention_mask(k, v, r + n, p[n], vf_zero());
         total = vf_add(total, vf_add(p[0], p[2]));
         odd = vf_add(odd, vf_add(p[1], p[3]));
         vi_store(at, dot_interleave(dot_halves(p[0], p[1])));
@@ -132,18 +115,9 @@ INLINE void forward_softmax(forward_work *w, const attention_head *a, const forw
     vf_store(w->total, MEZZO_F32, v * VL, vf_add(total, odd));
 }
 
-INLINE forward_block forward_block_at(const attention_head *a, int64_t i0, int64_t j) {
-    bool kept = a->T * a->pitch <= FORWARD_ROOM;
-    return (forward_block){.first = j,
-                           .rows = at_most(a->T - j, DOT_KEYS),
-                           .slot = kept ? j : 0,
-                           .diagonal = j == i0,
-                           .fresh = j == i0 || !kept};
-}
-
 /* A block of keys under the tile of n queries. */
 INLINE void forward_keys(forward_work *w, const attention_head *a, const mzk_args *args, int64_t n,
-                         const forward_block *k) {
+                         const attention_block *k) {
     int64_t half = dot_half(a), depth = dot_pairs(a->D), step = k->diagonal ? VL : k->rows;
     int wide = (int)(a->pitch / VL);
     uint32_t *key = w->key + k->slot * half, *value = w->value + k->slot / 2 * a->pitch;
@@ -188,11 +162,7 @@ INLINE void forward_finish(forward_work *w, const attention_head *a, const mzk_a
     }
     for (int64_t i = 0; i < n; i++) {
         lse[i] = (float)((double)base[i] * M_LN2 + log((double)w->total[i]));
-        for (int64_t d = 0; d < a->D; d += VL) {
-            vf y = vf_mul(vf_load(w->sum, MEZZO_F32, i * a->pitch + d), vf_set(share[i]));
-            lanes_store(args->out[0], MEZZO_BF16, a->y + (i0 + i) * a->O + d, y,
-                        at_most(a->D - d, VL));
-        }
+        attention_write(args, a, a->y + (i0 + i) * a->O, w->sum + i * a->pitch, share[i]);
     }
 }
 
@@ -206,7 +176,7 @@ static __attribute__((noinline)) void forward_tile(forward_work *w, const attent
         vf_store(w->total, MEZZO_F32, v * VL, vf_zero());
     }
     for (int64_t j = 0; j <= i0; j += DOT_KEYS) {
-        forward_block k = forward_block_at(a, i0, j);
+        attention_block k = attention_block_at(a, i0, j, a->T * a->pitch <= FORWARD_ROOM);
         forward_keys(w, a, args, n, &k);
     }
     forward_finish(w, a, args, i0, n);
@@ -221,8 +191,7 @@ void mzk_attention_avx512_bf16(const mzk_args *args, int64_t begin, int64_t end)
     }
     forward_work *w = args->scratch;
     for (int64_t row = begin; row < end; row++) {
-        attention_head a =
-            attention_tiled(args, row / args->p.attention.H, row % args->p.attention.H, DOT_WIDE);
+        attention_head a = attention_at(args, row / args->p.attention.H, row % args->p.attention.H);
         for (int64_t i = 0; i < a.T; i += DOT_LANES)
             forward_tile(w, &a, args, i, at_most(a.T - i, DOT_LANES));
     }

@@ -8,43 +8,29 @@
  *           .  | full blocks     |              were: for dk_j = sum ds_ij q_i, dv_j = sum p_ij
  * dy_i T                               [query][key/2] pairs of keys: for dq_i = sum ds_ij k_j
  *
- * dk and dv of the tile are complete after its queries.  dq is complete after the last tile, so it
- * is kept in FP32 for all tokens of the group's query heads; so are lse and delta_i = dy_i y_i.
- * That is what BACKWARD_ROOM is for: T D (H/G) of at most 2^18, 1 MB of the
- * workspace.  Longer sequences go by twice: once for dk and dv, and in windows of that size for dq.
+ * The order: attention_pass.h.
  *
  * With c = scale / ln 2 the weight is p_ij = 2^(c q_i k_j - lse_i / ln 2). */
 #include "kernel/avx512_bf16/attention_dot.h"
-
-enum {
-    BACKWARD_ROOM = 1 << 18,
-    BACKWARD_ROWS = DOT_LANES
-};
+#include "kernel/simd/attention_pass.h"
 
 typedef struct backward_work {
     _Alignas(64) uint32_t key[DOT_D / 2 * DOT_LANES], value[DOT_D / 2 * DOT_LANES]; /* turned */
     _Alignas(64) uint32_t key_pairs[DOT_LANES / 2 * DOT_D]; /* interleaved */
     _Alignas(64) float dk[DOT_LANES * DOT_D], dv[DOT_LANES * DOT_D];
-    _Alignas(64) uint32_t query[BACKWARD_ROWS * DOT_D / 2], dy[BACKWARD_ROWS * DOT_D / 2];
-    _Alignas(64) uint32_t query_pairs[BACKWARD_ROWS / 2 * DOT_D],
-        dy_pairs[BACKWARD_ROWS / 2 * DOT_D];
-    _Alignas(64) uint32_t p[BACKWARD_ROWS * DOT_LANES], ds[BACKWARD_ROWS * DOT_LANES];
-    _Alignas(64) uint32_t ds_rows[BACKWARD_ROWS * DOT_LANES / 2];
-    _Alignas(64) float dq[BACKWARD_ROOM];
-    float lse[BACKWARD_ROOM / VL], delta[BACKWARD_ROOM / VL];
+    _Alignas(64) uint32_t query[ATTENTION_LANES * DOT_D / 2], dy[ATTENTION_LANES * DOT_D / 2];
+    _Alignas(64) uint32_t query_pairs[ATTENTION_LANES / 2 * DOT_D],
+        dy_pairs[ATTENTION_LANES / 2 * DOT_D];
+    _Alignas(64) uint32_t p[ATTENTION_LANES * DOT_LANES], ds[ATTENTION_LANES * DOT_LANES];
+    _Alignas(64) uint32_t ds_rows[ATTENTION_LANES * DOT_LANES / 2];
+    _Alignas(64) float dq[ATTENTION_ROOM];
+    float lse[ATTENTION_ROOM / VL], delta[ATTENTION_ROOM / VL];
 } backward_work;
 _Static_assert(sizeof(backward_work) <= MZK_ATTENTION_BWD_SCRATCH, "its workspace");
 
-/* A block of queries over a tile of keys. */
-typedef struct backward_block {
-    int64_t first, rows, slot; /* queries; where the first has its lse, delta and dq */
-    bool diagonal, fresh;      /* lse and delta are not there yet */
-    bool dq, dkdv;             /* what is wanted */
-} backward_block;
-
 /* lse / ln 2 and delta of a block's queries, to their slots. */
 INLINE void backward_rows(backward_work *w, const attention_head *a, const mzk_args *args,
-                          const backward_block *k) {
+                          const attention_queries *k) {
     const float *lse = (const float *)args->in[3] + a->lse + k->first;
     for (int64_t i = 0; i < k->rows; i++) {
         const uint16_t *dy = dot_operand(args, 0, a->y + (k->first + i) * a->O);
@@ -61,7 +47,7 @@ INLINE void backward_rows(backward_work *w, const attention_head *a, const mzk_a
 }
 
 /* p and ds of rows r and r + 1, `count` vectors from v on: of n, row n % 2, vector n / 2. */
-INLINE void backward_weights(backward_work *w, const backward_block *k, vf c, int64_t r, int v,
+INLINE void backward_weights(backward_work *w, const attention_queries *k, vf c, int64_t r, int v,
                              int count) {
     vf p[4], ds[4];
 #pragma GCC unroll 4
@@ -92,7 +78,7 @@ INLINE void backward_weights(backward_work *w, const backward_block *k, vf c, in
 }
 
 /* sum[key] += weights x pairs, for the `n` keys of the tile. */
-INLINE void backward_add_keys(float *sum, const attention_head *a, const backward_block *k,
+INLINE void backward_add_keys(float *sum, const attention_head *a, const attention_queries *k,
                               const uint32_t *weight, const uint32_t *pairs, int64_t n) {
     int wide = (int)(a->pitch / VL);
     dot_left left = {weight, 1, 2 * DOT_LANES};
@@ -113,7 +99,7 @@ INLINE void backward_add_keys(float *sum, const attention_head *a, const backwar
 }
 
 INLINE void backward_add_queries(backward_work *w, const attention_head *a,
-                                 const backward_block *k) {
+                                 const attention_queries *k) {
     int wide = (int)(a->pitch / VL);
     float *dq = w->dq + k->slot * a->pitch;
     dot_left left = {w->ds_rows, DOT_LANES / 2, 1};
@@ -135,7 +121,7 @@ INLINE void backward_add_queries(backward_work *w, const attention_head *a,
 /* One block of queries over the tile of `n` keys. */
 static __attribute__((noinline)) void backward_queries(backward_work *w, const attention_head *a,
                                                        const mzk_args *args,
-                                                       const backward_block *k, int64_t n) {
+                                                       const attention_queries *k, int64_t n) {
     const uint16_t *q = dot_operand(args, 1, a->q + k->first * a->E);
     const uint16_t *dy = dot_operand(args, 0, a->y + k->first * a->O);
     int64_t half = dot_half(a), depth = dot_pairs(a->D), step = k->diagonal ? VL : k->rows;
@@ -171,28 +157,11 @@ static __attribute__((noinline)) void backward_queries(backward_work *w, const a
     backward_add_keys(w->dv, a, k, w->p, w->dy_pairs, n);
 }
 
-/* `rows` rows of sums, to tokens `stride` apart. */
-INLINE void backward_write(const mzk_args *args, int64_t to, int64_t stride, const float *sum,
-                           const attention_head *a, int64_t rows, float factor) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t d = 0; d < a->D; d += VL)
-            lanes_store(args->out[0], MEZZO_BF16, to + r * stride + d,
-                        vf_mul(vf_load(sum, MEZZO_F32, r * a->pitch + d), vf_set(factor)),
-                        at_most(a->D - d, VL));
-}
-
-/* What one pass is over: `heads` query heads from h on, their queries [begin, end), and where the
- * first of them has its slot; `room` slots a head. */
-typedef struct backward_pass {
-    int64_t b, h, heads, begin, end, room;
-    bool dq, dkdv;
-} backward_pass;
-
 /* The tile of keys [j, j + n). */
-static __attribute__((noinline)) void backward_tile(backward_work *w, const mzk_args *args,
-                                                    const backward_pass *pass, int64_t j,
-                                                    int64_t n) {
-    attention_head a = attention_tiled(args, pass->b, pass->h, DOT_WIDE);
+static __attribute__((noinline)) void
+backward_tile(void *work, const mzk_args *args, const attention_pass *pass, int64_t j, int64_t n) {
+    backward_work *w = work;
+    attention_head a = attention_at(args, pass->b, pass->h);
     const uint16_t *key = dot_operand(args, 1, a.k + j * a.E);
     const uint16_t *value = dot_operand(args, 1, a.v + j * a.E);
     dot_pack_turned(w->key, DOT_LANES, key, a.E, n, a.D);
@@ -202,56 +171,16 @@ static __attribute__((noinline)) void backward_tile(backward_work *w, const mzk_
     memset(w->dk, 0, (size_t)(DOT_LANES * a.pitch) * sizeof *w->dk);
     memset(w->dv, 0, (size_t)(DOT_LANES * a.pitch) * sizeof *w->dv);
     for (int64_t r = 0; r < pass->heads; r++) {
-        a = attention_tiled(args, pass->b, pass->h + r, DOT_WIDE);
-        for (int64_t i = j > pass->begin ? j : pass->begin; i < pass->end; i += BACKWARD_ROWS) {
-            backward_block k = {.first = i,
-                                .rows = at_most(pass->end - i, BACKWARD_ROWS),
-                                .slot = pass->dq ? r * pass->room + i - pass->begin : 0,
-                                .diagonal = i == j,
-                                .fresh = j == 0 || !pass->dq,
-                                .dq = pass->dq,
-                                .dkdv = pass->dkdv};
+        a = attention_at(args, pass->b, pass->h + r);
+        for (int64_t i = j > pass->begin ? j : pass->begin; i < pass->end; i += ATTENTION_LANES) {
+            attention_queries k = attention_queries_at(pass, r, i, j);
             backward_queries(w, &a, args, &k, n);
         }
     }
     if (pass->dkdv) {
-        backward_write(args, a.k + j * a.E, a.E, w->dk, &a, n, a.scale);
-        backward_write(args, a.v + j * a.E, a.E, w->dv, &a, n, 1);
+        attention_write_rows(args, &a, a.k + j * a.E, a.E, w->dk, n, a.scale);
+        attention_write_rows(args, &a, a.v + j * a.E, a.E, w->dv, n, 1);
     }
-}
-
-static void backward_run(backward_work *w, const mzk_args *args, const backward_pass *pass) {
-    int64_t pitch = attention_tiled(args, 0, 0, DOT_WIDE).pitch;
-    if (pass->dq)
-        memset(w->dq, 0, (size_t)(pass->heads * pass->room * pitch) * sizeof *w->dq);
-    for (int64_t j = 0; j < pass->end; j += DOT_LANES)
-        backward_tile(w, args, pass, j, at_most(args->p.attention.T - j, DOT_LANES));
-    for (int64_t r = 0; pass->dq && r < pass->heads; r++) {
-        attention_head a = attention_tiled(args, pass->b, pass->h + r, DOT_WIDE);
-        backward_write(args, a.q + pass->begin * a.E, a.E, w->dq + r * pass->room * pitch, &a,
-                       pass->end - pass->begin, a.scale);
-    }
-}
-
-/* Group g of batch element b. */
-static void backward_group(backward_work *w, const mzk_args *args, int64_t b, int64_t g) {
-    int64_t T = args->p.attention.T, heads = args->p.attention.H / args->p.attention.G;
-    int64_t even = T + T % 2; /* an odd number of rows spoils the one behind it */
-    int64_t room = BACKWARD_ROOM / attention_tiled(args, 0, 0, DOT_WIDE).pitch;
-    backward_pass pass = {b, g * heads, heads, 0, T, even, true, true};
-    if (heads * even <= room) {
-        backward_run(w, args, &pass);
-        return;
-    }
-    pass.dq = false;
-    backward_run(w, args, &pass);
-    pass = (backward_pass){.b = b, .heads = 1, .room = room, .dq = true};
-    room = room / BACKWARD_ROWS * BACKWARD_ROWS;
-    for (pass.h = g * heads; pass.h < (g + 1) * heads; pass.h++)
-        for (pass.begin = 0; pass.begin < T; pass.begin = pass.end) {
-            pass.end = at_most(T, pass.begin + room);
-            backward_run(w, args, &pass);
-        }
 }
 
 void mzk_attention_bwd_avx512_bf16(const mzk_args *args, int64_t begin, int64_t end) {
@@ -263,5 +192,5 @@ void mzk_attention_bwd_avx512_bf16(const mzk_args *args, int64_t begin, int64_t 
         }
     backward_work *w = args->scratch;
     for (int64_t row = begin; row < end; row++)
-        backward_group(w, args, row / args->p.attention.G, row % args->p.attention.G);
+        attention_backward(backward_tile, w, w->dq, args, row, end);
 }

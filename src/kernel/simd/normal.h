@@ -1,12 +1,13 @@
 /* Normal values.  Included once per instruction set, after its vec.h. */
 #include "kernel/simd/dispatch.h"
+#include "kernel/simd/log.h"
 #include "kernel/simd/random.h"
 
 /* Computed in FP64 with an error e, and rounded to FP32: the bits are the reference's unless a tie
  * between two floats is within e, and then the reference is asked.  Relative to the radius r =
  * alpha sqrt(-2 ln(1 - u0)) the parts of e are
  *
- *   ln, from a series cut behind s^17: s^18 / 19 < 2^-50 of it, halved by the root
+ *   ln (log.h) 2^-50, halved by the root
  *   cos and sin, cut behind x^14 and x^15, |x| <= pi/4: x^16 / 16! < 2^-49
  *   2 pi u1, which the reference rounds twice: 2^-50
  *
@@ -14,21 +15,6 @@
  * together below 2^-46.  2^-40 is more than enough, and asks the reference for one group of 64
  * values in some hundreds. */
 #define DOUBT 0x1p-40
-
-/* -2 ln w for w = k 2^-24, 0 < k <= 2^24.  w = 2^e m with m in [sqrt(1/2), sqrt(2)), and ln m = 2
- * atanh(s) = 2 (s + s^3/3 + s^5/5 ...), s = (m - 1) / (m + 1). */
-INLINE vd minus_two_ln(vf w) {
-    const int32_t root = 0x3f3504f3; /* the bits of sqrt(1/2) */
-    vi t = vi_add(vf_bits(w), vi_set(0x3f800000 - root));
-    vf e = vf_sub(vf_of_integers(vi_shift_right(t, 23)), vf_set(127));
-    vf m = vf_of_bits(vi_add(vi_and(t, vi_set(0x7fffff)), vi_set(root)));
-    vd f = vd_of(vf_sub(m, vf_set(1)));
-    vd s = vd_div(f, vd_add(f, vd_set(2))), z = vd_mul(s, s);
-    vd p = vd_set(1.0 / 17);
-    for (int n = 15; n > 0; n -= 2)
-        p = vd_fma(p, z, vd_set(1.0 / n));
-    return vd_fma(vd_of(e), vd_set(-2 * 0x1.62e42fefa39efp-1), vd_mul(vd_mul(s, p), vd_set(-4)));
-}
 
 /* Taylor, from the coefficient 1/n! on down: even n for cos, odd ones for sin. */
 INLINE vd alternating(vd z, int n, double coefficient) {
@@ -54,7 +40,8 @@ INLINE vf uniform_of(vi words) {
 
 /* cos and sin of 2 pi u = (pi/2) (q + 4t), q an integer, |t| <= 1/8. */
 INLINE void normal_pairs(vi w0, vi w1, double alpha, vf out[2], uint32_t *doubtful) {
-    vd r = vd_mul(vd_set(alpha), vd_sqrt(minus_two_ln(vf_sub(vf_set(1), uniform_of(w0)))));
+    vd r = vd_mul(vd_set(alpha),
+                  vd_sqrt(vd_mul(vd_set(-2), vd_ln(vf_sub(vf_set(1), uniform_of(w0))))));
     vd doubt = vd_mul(r, vd_set(DOUBT));
     vf u = uniform_of(w1), q = vf_nearest(vf_mul(u, vf_set(4)));
     vd x = vd_mul(vd_of(vf_fnma(q, vf_set(0.25f), u)), vd_set(2 * 0x1.921fb54442d18p+1));
