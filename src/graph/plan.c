@@ -38,7 +38,7 @@ static mezzo_status make(mzi_plan *plan, const mzi_plan_config *config) {
     mzi_hash_numerics(plan->graph, config->recipe, plan->numerics_hash);
     /* Behind the hash: how it is computed, and not what. */
     if (!config->no_fuse)
-        MZI_TRY(mzi_pass_fuse(plan->graph));
+        MZI_TRY(mzi_pass_fuse(plan->graph, plan->target));
     MZI_TRY(mzi_pass_recompute(plan->graph, config->recompute, config->recompute_count,
                                config->recompute_chosen));
     MZI_TRY(mzi_pass_layout(plan->graph, plan->target));

@@ -58,7 +58,7 @@ mzi_master_readers mzi_master_readers_of(const mezzo_graph *graph, int32_t param
  * `is_split`, and what read its cast reads it. */
 void mzi_master_lower(mezzo_graph *graph, int32_t param, bool is_split);
 /* Several nodes in one, where that reads and writes less (passes/fuse.c). */
-mezzo_status mzi_pass_fuse(mezzo_graph *graph);
+mezzo_status mzi_pass_fuse(mezzo_graph *graph, mzi_target *target);
 /* Forward nodes that the patterns name are made again in backward (passes/recompute.c). */
 mezzo_status mzi_pass_recompute(mezzo_graph *graph, const char *const *patterns, int count,
                                 int chosen);

@@ -34,6 +34,10 @@ const mezzo_op_def mzi_op_stats = {.name = "stats",
                                    .infer = infer,
                                    .lower = lower};
 
+bool mzi_is_stats(const mzi_node *node, int k) {
+    return node->op == &mzi_op_stats || (node->op == &mzi_op_linear_dw_stats && k == 1);
+}
+
 void mzi_stats_add(mzi_stats *total, const double *parts, uint64_t bytes, int64_t count) {
     uint64_t slots = bytes / (MZK_STATS * sizeof *parts);
     for (uint64_t k = 0; k < slots; k++, parts += MZK_STATS) {

@@ -13,8 +13,12 @@ typedef struct mzi_stats {
     double count;
 } mzi_stats;
 
-/* in: x; out: F64 [parts,MZK_STATS], each part a chunk of MZI_GRAIN elements. */
+/* in: x; out: F64 [parts,MZK_STATS], each part a chunk of MZI_GRAIN elements.  Those that
+ * linear_dw_stats gives are of the tiles of its product. */
 extern const mezzo_op_def mzi_op_stats;
+
+/* Is output `k` of the node such parts, of a tensor or of output 0? */
+bool mzi_is_stats(const mzi_node *node, int k);
 
 /* Add `bytes` of parts, in their order, and the `count` elements they are of: the same sums on
  * every run. */

@@ -33,6 +33,9 @@ struct mzi_target {
     const char *no_bf16; /* why its BF16 products are no faster than FP32's; null: they are */
     const char *(*versions)(const mzi_target *target); /* libraries, for the execution hash */
     mezzo_status (*choose)(mzi_target *target, const struct mzi_call *call, mzi_choice *out);
+    /* Will the kernel of this product, an MZK_matmul, also give figures of the tiles that
+     * mzk_matmul_cut makes?  Null: never. */
+    bool (*gives_stats)(const mzi_target *target, const struct mzi_call *call);
     void (*release)(mzi_target *target, mzi_choice *choice); /* a zeroed one is allowed */
     mezzo_status (*layout)(mzi_target *target, const struct mzi_call *call, int operand,
                            mzi_layout *out);

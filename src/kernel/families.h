@@ -259,8 +259,11 @@ typedef void mzk_fn(const mzk_args *args, int64_t begin, int64_t end);
  *              momentum 0, m is not touched.
  * ema          [n] out e f32 (in place of in 1); in w, e f32, s, lo as above.  With d = alpha s[4],
  *              of [0, 1): e = d e + (1 - d) w.
- * matmul       [M: rows of c, or tiles of it] out c [M,N]; in a [M,K] (or [K,M]), b [K,N] (or
- *              [N,K]), bias [N] f32 or null.  With p.accumulate (c f32) the product is added to c.
+ * matmul       [M: rows of c, or tiles of it] out c [M,N], part [tiles,MZK_STATS] f64 or null
+ *              (always, if the domain is rows); in a [M,K] (or [K,M]), b [K,N] (or [N,K]), bias
+ *              [N] f32 or null.  With p.accumulate (c f32) the product is added to c.  part: what
+ *              stats_part says of the tile's elements as they are stored, alpha being their type's
+ *              smallest normal number; squares may be summed in f32 over at most 24 of a lane.
  * conv         [B] out y [B,OH,OW,Co]; in x, w [Co,Ci,KH,KW], bias [Co] f32 or null.
  * conv_dx      [B] out dx [B,H,W,Ci]; in dy, w.
  * conv_dw_part [B] out part [chunks,Co,Ci,KH,KW] f32; in dy, x.  Sums over the chunk's images, to

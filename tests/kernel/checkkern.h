@@ -153,6 +153,9 @@ void ck_causal(ck_run *run);
 /* checkkern_masters.c: updates of masters and moments in every form, and embeddings of masters. */
 void ck_masters(ck_run *run);
 
+/* checkkern_epilogue.c: figures that products give of their tiles. */
+void ck_epilogue(ck_run *run);
+
 /* checkkern_self.c: kernels that are wrong on purpose; how many were not caught. */
 int ck_self_test(uint64_t seed);
 

@@ -298,6 +298,6 @@ const ck_mode ck_modes[] = {
     {"repeat", mode_repeat},   {"in place", mode_in_place},
     {"pages", mode_pages},     {"patterns", ck_patterns},
     {"causal", ck_causal},     {"eight bits", mode_eight_bits},
-    {"masters", ck_masters},
+    {"masters", ck_masters},   {"epilogue", ck_epilogue},
 };
 const int ck_mode_count = (int)(sizeof ck_modes / sizeof ck_modes[0]);

@@ -38,6 +38,10 @@ static bool by_own(const cpu_backend *cpu, const mzi_call *call) {
            p->N >= ROWS_MIN && p->K >= ROWS_MIN;
 }
 
+static bool gives_stats(const mzi_target *target, const mzi_call *call) {
+    return by_own((const cpu_backend *)target, call);
+}
+
 static bool by_dnnl(const cpu_backend *cpu, const mzi_call *call) {
     return cpu->dnnl && mzi_dnnl_takes(call->family) && !by_own(cpu, call);
 }
@@ -99,6 +103,7 @@ mezzo_status mzi_cpu_backend_create(mzi_backend **out, mezzo_ctx *ctx) {
     base->target = (mzi_target){.name = "cpu",
                                 .versions = versions,
                                 .choose = choose,
+                                .gives_stats = gives_stats,
                                 .release = release,
                                 .layout = layout};
     base->ctx = ctx;

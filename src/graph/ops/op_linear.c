@@ -47,12 +47,26 @@ static mezzo_status infer_dw(const mezzo_op_use *use) {
     return MEZZO_OK;
 }
 
-static void emit_matmul(mzi_lowering *lowering, mzk_matmul_params params) {
+static mzk_matmul_params params_dw(const mezzo_op_use *use) {
+    const int64_t *dw = use->out[0].shape.dim;
+    int64_t K = mezzo_shape_count(use->in[0].shape) / dw[0];
+    return (mzk_matmul_params){.M = dw[0], .N = dw[1], .K = K, .transpose_a = 1};
+}
+
+static mezzo_status infer_dw_stats(const mezzo_op_use *use) {
+    MZI_TRY(infer_dw(use));
+    mzk_matmul_params params = params_dw(use);
+    use->out[1] = (mezzo_tensor){MEZZO_F64, mezzo_shape2(mzk_matmul_cut(&params), MZK_STATS)};
+    return MEZZO_OK;
+}
+
+static mzi_call *emit_matmul(mzi_lowering *lowering, mzk_matmul_params params) {
     mzi_call *call = mzi_emit(lowering, MZK_matmul, params.M, mzi_grain_matmul(params.M));
     call->out[0] = mzi_out(lowering, 0);
     for (int k = 0; k < 3; k++)
         call->in[k] = mzi_in(lowering, k);
     call->p.matmul = params;
+    return call;
 }
 
 static mezzo_status lower_linear(const mezzo_op_use *use, mzi_lowering *lowering) {
@@ -70,9 +84,13 @@ static mezzo_status lower_dx(const mezzo_op_use *use, mzi_lowering *lowering) {
 }
 
 static mezzo_status lower_dw(const mezzo_op_use *use, mzi_lowering *lowering) {
-    const int64_t *dw = use->out[0].shape.dim;
-    int64_t K = mezzo_shape_count(use->in[0].shape) / dw[0];
-    emit_matmul(lowering, (mzk_matmul_params){.M = dw[0], .N = dw[1], .K = K, .transpose_a = 1});
+    emit_matmul(lowering, params_dw(use));
+    return MEZZO_OK;
+}
+
+static mezzo_status lower_dw_stats(const mezzo_op_use *use, mzi_lowering *lowering) {
+    mzi_call *call = emit_matmul(lowering, params_dw(use));
+    call->out[1] = mzi_out(lowering, 1);
     return MEZZO_OK;
 }
 
@@ -144,6 +162,19 @@ const mezzo_op_def mzi_op_linear_dw = {.name = "linear_dw",
                                        .infer = infer_dw,
                                        .lower = lower_dw,
                                        .flops = flops_dw};
+
+const mezzo_op_def mzi_op_linear_dw_stats = {.name = "linear_dw_stats",
+                                             .help = "dw = dy^T x, and its figures by stats",
+                                             .in_min = 2,
+                                             .in_max = 2,
+                                             .out_count = 2,
+                                             .cast = MEZZO_CAST_LOW,
+                                             .out_f32 = MEZZO_BIT(0),
+                                             .out_gradient = MEZZO_BIT(0),
+                                             .not_differentiable = true,
+                                             .infer = infer_dw_stats,
+                                             .lower = lower_dw_stats,
+                                             .flops = flops_dw};
 
 mezzo_value mezzo_linear_with(mezzo_graph *graph, const char *name, mezzo_value x,
                               mezzo_value weight, mezzo_value bias) {

@@ -5,11 +5,14 @@
  *   embedding/dw, weight/grad a table that another operation reads too: the few rows that have a
  *                             gradient are added to that of the other, in its memory:
  *                             embedding_dw_add, in the place of the sum
+ *   weight/dw, weight/norm    the figures of a gradient are taken while it is made, if its kernel
+ *                             can:  linear_dw_stats, in the place of weight/dw
  *
  * The numbers mean the same: types stay, each value keeps its number and its name, and what cannot
  * be seen from outside is all that goes. */
 #include "graph/plan.h"
 #include "graph/rewrite.h"
+#include "graph/stats.h"
 
 enum {
     LOSS_OUTS = 4 /* of linear_cross_entropy: loss, lse, correct, valid */
@@ -17,8 +20,10 @@ enum {
 
 typedef struct fuse_pass {
     mezzo_graph *graph;
-    int32_t *with; /* by node of the old list: the earlier one that it takes in; -1: none */
-    bool *gone;    /* by node: a later one takes it in */
+    mzi_target *target;
+    int32_t *with;  /* by node of the old list: the earlier one that it takes in; -1: none */
+    int32_t *stats; /* by node: the later one, a stats, that it takes in; -1: none */
+    bool *gone;     /* by node: another one takes it in */
     mzi_rewrite list;
 } fuse_pass;
 
@@ -76,6 +81,17 @@ static int table_of(const mezzo_graph *graph, int32_t a) {
     return -1;
 }
 
+/* Does the product that node `n` is give figures of its result?  A trial lowering. */
+static mezzo_status gives_stats(const fuse_pass *pass, int32_t n, bool *gives) {
+    mzi_target *target = pass->target;
+    mzi_lowering trial = {.graph = pass->graph};
+    mezzo_status status = mzi_lower_node(&trial, n);
+    *gives = status == MEZZO_OK && target->gives_stats && trial.call_count == 1 &&
+             trial.calls[0].family == MZK_matmul && target->gives_stats(target, &trial.calls[0]);
+    mzi_lowering_deinit(&trial);
+    return status;
+}
+
 static mezzo_status append(fuse_pass *pass, mzi_node *node, const mzi_node *first,
                            const mzi_node *second, const char *gain) {
     mezzo_graph *graph = pass->graph;
@@ -120,9 +136,44 @@ static mezzo_status append_table(fuse_pass *pass, const mzi_node *table, const m
     return append(pass, &node, table, add, "only rows that have a gradient are added");
 }
 
+static mezzo_status append_stats(fuse_pass *pass, const mzi_node *dw, const mzi_node *stats) {
+    mzi_node node = *dw;
+    mzi_use view;
+    mzi_node_use(pass->graph, dw, &view);
+    node.op = &mzi_op_linear_dw_stats;
+    node.out_count = 2;
+    node.out[1] = stats->out[0];
+    MZI_TRY(node.op->infer(&view.use));
+    pass->graph->values[node.out[1]].tensor = view.out[1];
+    return append(pass, &node, dw, stats, "the gradient is not read again");
+}
+
+/* The gradient's product that the node takes figures of, once for each step; else -1. */
+static int32_t product_of(const mezzo_graph *graph, const mzi_node *node) {
+    return node->op == &mzi_op_stats && node->phase == MZI_PHASE_CHECK
+               ? maker(graph, node->in[0], &mzi_op_linear_dw)
+               : -1;
+}
+
+static mezzo_status choose_stats(fuse_pass *pass) {
+    for (int32_t n = 0; n < pass->graph->node_count; n++) {
+        int32_t product = product_of(pass->graph, &pass->graph->nodes[n]);
+        bool gives = false;
+        if (product < 0 || pass->stats[product] >= 0)
+            continue;
+        MZI_TRY(gives_stats(pass, product, &gives));
+        if (!gives)
+            continue;
+        pass->stats[product] = n;
+        pass->gone[n] = true;
+    }
+    return MEZZO_OK;
+}
+
 static void choose(fuse_pass *pass) {
     const mezzo_graph *graph = pass->graph;
     for (int32_t n = 0; n < graph->node_count; n++) {
+        pass->stats[n] = -1;
         int table = table_of(graph, n);
         pass->with[n] =
             table >= 0 ? graph->values[graph->nodes[n].in[table]].producer : head_of(graph, n);
@@ -134,13 +185,16 @@ static void choose(fuse_pass *pass) {
 static mezzo_status run(fuse_pass *pass) {
     mezzo_graph *graph = pass->graph;
     choose(pass);
+    MZI_TRY(choose_stats(pass));
     for (int32_t n = 0; n < graph->node_count; n++) {
         const mzi_node *node = &graph->nodes[n], *first = &graph->nodes[n];
         if (pass->gone[n])
             continue;
         if (pass->with[n] >= 0)
             first = &graph->nodes[pass->with[n]];
-        if (first == node)
+        if (pass->stats[n] >= 0)
+            MZI_TRY(append_stats(pass, node, &graph->nodes[pass->stats[n]]));
+        else if (first == node)
             MZI_TRY(mzi_rewrite_append(&pass->list, node));
         else if (node->op == &mzi_op_add)
             MZI_TRY(append_table(pass, first, node, first->out[0] == node->in[1]));
@@ -150,15 +204,16 @@ static mezzo_status run(fuse_pass *pass) {
     return MEZZO_OK;
 }
 
-mezzo_status mzi_pass_fuse(mezzo_graph *graph) {
-    size_t bytes = (size_t)graph->node_count * (sizeof(int32_t) + sizeof(bool));
-    fuse_pass pass = {.graph = graph, .list.graph = graph};
+mezzo_status mzi_pass_fuse(mezzo_graph *graph, mzi_target *target) {
+    size_t bytes = (size_t)graph->node_count * (2 * sizeof(int32_t) + sizeof(bool));
+    fuse_pass pass = {.graph = graph, .target = target, .list.graph = graph};
     if (graph->node_count == 0)
         return MEZZO_OK;
     pass.with = mzi_alloc(graph->ctx, bytes);
     if (!pass.with)
         return mzi_out_of_memory(graph->ctx, bytes, "fusion");
-    pass.gone = (bool *)(pass.with + graph->node_count);
+    pass.stats = pass.with + graph->node_count;
+    pass.gone = (bool *)(pass.stats + graph->node_count);
     mezzo_status status = mzi_rewrite_end(&pass.list, run(&pass));
     mzi_free(graph->ctx, pass.with, bytes);
     return status;

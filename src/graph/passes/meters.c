@@ -87,7 +87,8 @@ static mezzo_status run(meter_pass *pass) {
         if (node.phase > MZI_PHASE_BACKWARD || node.op->view)
             continue;
         for (int k = 0; k < node.out_count; k++)
-            if (node.out[k] && mezzo_dtype_is_float(graph->values[node.out[k]].tensor.dtype))
+            if (node.out[k] && !mzi_is_stats(&node, k) &&
+                mezzo_dtype_is_float(graph->values[node.out[k]].tensor.dtype))
                 MZI_TRY(meter(pass, node.out[k], name_of(&node, k), node.phase));
     }
     return MEZZO_OK;

@@ -18,6 +18,17 @@ static void rectangle(const mzk_args *args, int64_t row, int64_t row_end, int64_
         }
 }
 
+/* Of the elements of a tile as they are stored. */
+static void stats(const mzk_args *args, double *part, int64_t row, int64_t row_end, int64_t column,
+                  int64_t column_end) {
+    mezzo_dtype type = (mezzo_dtype)args->out_type[0];
+    for (int k = 0; k < MZK_STATS; k++)
+        part[k] = 0;
+    for (int64_t m = row; m < row_end; m++)
+        for (int64_t n = column; n < column_end; n++)
+            add_stats(part, old(args, m * args->p.matmul.N + n), mzi_smallest_normal(type));
+}
+
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -31,6 +42,10 @@ void mzk_matmul_ref(const mzk_args *args, int64_t begin, int64_t end) {
     int64_t down = (p->M + p->tile_m - 1) / p->tile_m;
     for (int64_t t = begin; t < end; t++) {
         int64_t row = t % down * p->tile_m, column = t / down * p->tile_n;
-        rectangle(args, row, least(row + p->tile_m, p->M), column, least(column + p->tile_n, p->N));
+        int64_t row_end = least(row + p->tile_m, p->M);
+        int64_t column_end = least(column + p->tile_n, p->N);
+        rectangle(args, row, row_end, column, column_end);
+        if (args->out[1])
+            stats(args, (double *)args->out[1] + t * MZK_STATS, row, row_end, column, column_end);
     }
 }

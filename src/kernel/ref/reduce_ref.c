@@ -36,17 +36,8 @@ void mzk_stats_part_ref(const mzk_args *args, int64_t begin, int64_t end) {
     int64_t grain = args->p.e.grain;
     for (int64_t b = begin; b < end; b = chunk_end(b, grain, end)) {
         double part[MZK_STATS] = {0};
-        for (int64_t i = b; i < chunk_end(b, grain, end); i++) {
-            double x = fabs(get(args, 0, i));
-            part[MZK_STAT_NAN] += isnan(x);
-            part[MZK_STAT_INF] += isinf(x);
-            part[MZK_STAT_ZERO] += x == 0;
-            part[MZK_STAT_TINY] += x > 0 && x < (double)args->p.e.alpha;
-            if (!isfinite(x))
-                continue;
-            part[MZK_STAT_SQUARES] += x * x;
-            part[MZK_STAT_MAX] = fmax(part[MZK_STAT_MAX], x);
-        }
+        for (int64_t i = b; i < chunk_end(b, grain, end); i++)
+            add_stats(part, get(args, 0, i), (double)args->p.e.alpha);
         for (int k = 0; k < MZK_STATS; k++)
             put(args, 0, b / grain * MZK_STATS + k, part[k]);
     }

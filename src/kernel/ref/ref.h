@@ -21,6 +21,19 @@ static inline double get_master(const mzk_args *args, int w, int lo, int64_t i) 
                             ((const uint16_t *)args->in[lo])[i]);
 }
 
+/* One more element in the figures of a part; `tiny` as families.h has it. */
+static inline void add_stats(double part[MZK_STATS], double element, double tiny) {
+    double x = fabs(element);
+    part[MZK_STAT_NAN] += isnan(x);
+    part[MZK_STAT_INF] += isinf(x);
+    part[MZK_STAT_ZERO] += x == 0;
+    part[MZK_STAT_TINY] += x > 0 && x < tiny;
+    if (!isfinite(x))
+        return;
+    part[MZK_STAT_SQUARES] += x * x;
+    part[MZK_STAT_MAX] = fmax(part[MZK_STAT_MAX], x);
+}
+
 /* End of the chunk that starts at `begin`. */
 static inline int64_t chunk_end(int64_t begin, int64_t grain, int64_t end) {
     return end - begin < grain ? end : begin + grain;

@@ -37,6 +37,8 @@ enum {
     GEMM_A_PANEL = (GEMM_SPLIT + 1) * VL /* units; the odd row keeps panels out of one cache set */
 };
 
+#include "kernel/simd/gemm_epilogue.h"
+
 /* Element (lane, k) lies at lane * lane_stride + k * k_stride; one of the two is 1. */
 typedef struct gemm_operand {
     const void *data;
@@ -226,6 +228,7 @@ typedef struct gemm {
     unsigned char *b_panels; /* [48 columns each][split][48]    */
     float *sums;             /* [8 rows][48 columns][8][48]: blocks that wait for the next split */
     gemm_stream *ahead;      /* what the next band will be packed from */
+    gemm_figures *figures;   /* of the tile; null if nobody asks */
 } gemm;
 
 /* A block of c: `rows` x `columns` of it, from (m, n) on. */
@@ -235,9 +238,9 @@ typedef struct gemm_place {
     bool first, last; /* of the splits of K */
 } gemm_place;
 
-/* `whole`: 8 rows of whole vectors. */
+/* `whole`: 8 rows of whole vectors; of those `look`, if not null, sees what is stored. */
 INLINE void gemm_write_of(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM_WIDE], int wide,
-                          mezzo_dtype type, bool whole) {
+                          mezzo_dtype type, bool whole, gemm_glance *look) {
     const mzk_args *args = g->args;
     const float *bias = args->in[2];
     bool accumulate = args->p.matmul.accumulate != 0;
@@ -257,7 +260,10 @@ INLINE void gemm_write_of(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][G
             if (accumulate)
                 x = vf_add(x, full ? vf_load(args->out[0], MEZZO_F32, place)
                                    : vf_load_n(args->out[0], MEZZO_F32, place, tail));
-            if (full)
+            if (look) {
+                x = gemm_store(args->out[0], type, place, x);
+                gemm_glance_at(look, v, x, x);
+            } else if (full)
                 vf_store(args->out[0], type, place, x);
             else
                 vf_store_n(args->out[0], type, place, x, tail);
@@ -267,10 +273,20 @@ INLINE void gemm_write_of(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][G
 
 INLINE void gemm_write(const gemm *g, const gemm_place *at, vf s[GEMM_ROWS][GEMM_WIDE], int wide,
                        mezzo_dtype type) {
-    if (at->rows == GEMM_ROWS && at->columns == wide * VL)
-        gemm_write_of(g, at, s, wide, type, true);
-    else
-        gemm_write_of(g, at, s, wide, type, false);
+    bool whole = at->rows == GEMM_ROWS && at->columns == wide * VL;
+    if (g->figures && whole && wide == GEMM_WIDE) {
+        gemm_glance look;
+        gemm_glance_begin(&look, g->figures);
+        gemm_write_of(g, at, s, wide, type, true, &look);
+        if (gemm_glance_end(&look, g->figures))
+            return;
+    } else if (whole) {
+        gemm_write_of(g, at, s, wide, type, true, NULL);
+    } else {
+        gemm_write_of(g, at, s, wide, type, false, NULL);
+    }
+    if (g->figures)
+        gemm_see(g->figures, g->args, at->m * g->args->p.matmul.N + at->n, at->rows, at->columns);
 }
 
 /* What the block after the next will add to: its rows, of three lines each. */
@@ -515,13 +531,19 @@ INLINE void gemm_run(const mzk_args *args, int64_t begin, int64_t end) {
     }
     int64_t down = (p->M + p->tile_m - 1) / p->tile_m;
     bool few = gemm_is_few(args, g.units);
+    gemm_figures figures;
+    g.figures = args->out[1] ? &figures : NULL;
     for (int64_t t = begin; t < end; t++) {
         int64_t row = t % down * p->tile_m, column = t / down * p->tile_n;
+        if (g.figures)
+            gemm_figures_begin(&figures, (mezzo_dtype)args->out_type[0]);
         if (few)
             gemm_few(args, &g, column, gemm_least(column + p->tile_n, p->N));
         else
             gemm_tile(&g, row, gemm_least(row + p->tile_m, p->M), column,
                       gemm_least(column + p->tile_n, p->N));
+        if (g.figures)
+            gemm_figures_end(&figures, (double *)args->out[1] + t * MZK_STATS);
     }
 }
 

@@ -18,8 +18,8 @@ enum {
 INLINE bool gemm_is_few(const mzk_args *args, int64_t units) {
     const mzk_matmul_params *p = &args->p.matmul;
     int64_t panels = (p->M + GEMM_COLUMNS - 1) / GEMM_COLUMNS;
-    return p->tile_m >= p->M && p->M <= GEMM_FEW_ROWS && p->transpose_b && p->K % GEMM_STEP == 0 &&
-           (GEMM_PAIRS || args->in_type[1] == MEZZO_F32) &&
+    return !args->out[1] && p->tile_m >= p->M && p->M <= GEMM_FEW_ROWS && p->transpose_b &&
+           p->K % GEMM_STEP == 0 && (GEMM_PAIRS || args->in_type[1] == MEZZO_F32) &&
            panels * GEMM_COLUMNS * units * GEMM_UNIT <= GEMM_FEW_BYTES;
 }
 

@@ -1,5 +1,6 @@
 /* Sums.  Included once per instruction set, after its vec.h. */
 #include "kernel/simd/lanes.h"
+#include "kernel/simd/stats.h"
 
 /* Four accumulators hide the latency of an addition. */
 INLINE float sum_range(const void *x, mezzo_dtype type, int64_t begin, int64_t end) {
@@ -84,27 +85,6 @@ void MZK_IMPL(sum_parts)(const mzk_args *args, int64_t begin, int64_t end) {
         mzk_sum_parts_ref(args, begin, end);
 }
 
-/* What has been seen of a chunk.  Lanes that are not finite, and those past the end, are taken for
- * zeros, and leave that count in the end. */
-typedef struct seen {
-    vd squares[2];
-    vf max;
-    int64_t lanes, finite, nan, zero, below;
-} seen;
-
-/* x - x is 0 where x is finite, and NaN elsewhere. */
-INLINE void see(seen *s, int turn, vf x, vf tiny, int64_t n) {
-    vm finite = vf_equal(vf_sub(x, x), vf_zero());
-    vf kept = vf_keep(finite, x), magnitude = vf_max(kept, vf_sub(vf_zero(), kept));
-    vd wide = vd_of(kept);
-    s->squares[turn] = vd_fma(wide, wide, s->squares[turn]);
-    s->max = vf_max(magnitude, s->max);
-    s->lanes += n;
-    s->finite += __builtin_popcount(vm_bits(finite)) - (VL - n);
-    s->nan += __builtin_popcount(vm_bits(vf_is_nan(x)));
-    s->zero += __builtin_popcount(vm_bits(vf_equal(kept, vf_zero()))) - (VL - n);
-    s->below += __builtin_popcount(vm_bits(vf_greater(tiny, magnitude)));
-}
 enum {
     SEEN_BLOCK = 16 /* vectors that are looked at without counting */
 };
@@ -141,15 +121,6 @@ INLINE bool see_block(seen *s, const void *x, mezzo_dtype type, int64_t i, vf le
 INLINE void see_all(seen *s, const void *x, mezzo_dtype type, int64_t i, vf tiny) {
     for (int k = 0; k < SEEN_BLOCK; k++)
         see(s, k % 2, vf_load(x, type, i + k * VL), tiny, VL);
-}
-INLINE void stats_store(double *part, const seen *s, bool has_tiny) {
-    int64_t infinite = s->lanes - s->finite - s->nan, outside = s->lanes - s->finite;
-    part[MZK_STAT_SQUARES] = vd_sum(vd_add(s->squares[0], s->squares[1]));
-    part[MZK_STAT_MAX] = (double)vf_peak(s->max);
-    part[MZK_STAT_INF] = (double)infinite;
-    part[MZK_STAT_NAN] = (double)s->nan;
-    part[MZK_STAT_ZERO] = (double)(s->zero - outside);
-    part[MZK_STAT_TINY] = has_tiny ? (double)(s->below - s->zero) : 0;
 }
 INLINE void stats_part_loop(const mzk_args *args, int64_t begin, int64_t end, types t) {
     const void *x = args->in[0];
