@@ -125,7 +125,7 @@ static mezzo_status run(telemetry *t, int argc, char **argv) {
     MZI_TRY(mezzo_config_check(t->config));
     MZI_TRY(mezzo_runner_create(&t->runner, t->ctx));
     MZI_TRY(mezzo_models_register(t->runner));
-    MZI_TRY(mzi_experiment_create(&t->e, t->runner, t->config));
+    MZI_TRY(mzi_experiment_create(&t->e, t->runner, t->config, NULL));
     const mzi_run_dir_config dir = {.name = "telemetry", .path = t->path, .overwrite = true};
     MZI_TRY(mzi_run_dir_open(&t->dir, t->ctx, &mzi_fs_real, &dir));
     mzi_watch_init(&t->watch, &t->e);

@@ -32,6 +32,8 @@ static mezzo_status write_file(const saving *s, const char *name,
         {"mezzo.version", mezzo_version()},
     };
     int note_count = 5;
+    if (s->info->common.key)
+        notes[note_count++] = s->info->common;
     for (int k = 0; is_masters && k < s->info->note_count; k++)
         notes[note_count++] = s->info->notes[k];
     return mzi_safetensors_write(s->ctx, s->fs, path, s->items, source, count, notes, note_count);
@@ -153,15 +155,23 @@ float mzi_weights_value(const mezzo_safetensors_item *item, int64_t index) {
                                      : mzi_f16_load((mezzo_f16){bits});
 }
 
-void mzi_weights_copy(float *out, const mezzo_safetensors_item *item) {
-    int64_t count = mezzo_shape_count(item->shape);
-    if (item->dtype == MEZZO_F32) {
+void mzi_weights_copy(const mezzo_safetensors_item *item, int64_t first, int64_t count,
+                      float *out) {
+    const mezzo_safetensors_item from = *item;
+    if (from.dtype == MEZZO_F32) {
         if (count > 0)
-            memcpy(out, item->data, (size_t)count * sizeof *out);
-        return;
+            memcpy(out, (const uint8_t *)from.data + 4 * first, (size_t)count * sizeof *out);
+    } else if (from.dtype == MEZZO_BF16) {
+        const uint8_t *bytes = (const uint8_t *)from.data + 2 * first;
+        for (int64_t i = 0; i < count; i++) {
+            mezzo_bf16 value;
+            memcpy(&value, bytes + 2 * i, sizeof value);
+            out[i] = mzi_bf16_load(value);
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++)
+            out[i] = mzi_weights_value(&from, first + i);
     }
-    for (int64_t i = 0; i < count; i++)
-        out[i] = mzi_weights_value(item, i);
 }
 
 mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight *weights,
@@ -173,7 +183,7 @@ mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight
     for (int i = 0; status == MEZZO_OK && i < count; i++) {
         mezzo_safetensors_item item =
             mezzo_safetensors_at(file, mezzo_safetensors_find(file, weights[i].name));
-        mzi_weights_copy(weights[i].data, &item);
+        mzi_weights_copy(&item, 0, mezzo_shape_count(item.shape), weights[i].data);
         half_count += item.dtype != MEZZO_F32;
     }
     mezzo_safetensors_close(file);

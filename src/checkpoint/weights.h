@@ -26,9 +26,10 @@ typedef struct mzi_weight {
 } mzi_weight;
 
 typedef struct mzi_weights_info {
-    int64_t step;          /* commits so far */
-    const char *plan_hash; /* of the numerics, in hex */
-    mezzo_dtype precision; /* the run's compute type */
+    int64_t step;                  /* commits so far */
+    const char *plan_hash;         /* of the numerics, in hex */
+    mezzo_dtype precision;         /* the run's compute type */
+    mezzo_safetensors_note common; /* more metadata of every file; no key: none */
     /* More metadata of the masters' file. */
     const mezzo_safetensors_note *notes;
     int note_count;
@@ -62,8 +63,8 @@ mezzo_status mzi_weights_check(mezzo_ctx *ctx, const mezzo_safetensors *file, co
  * if not null: how many were F16 or BF16. */
 mezzo_status mzi_weights_load(mezzo_ctx *ctx, const char *path, const mzi_weight *weights,
                               int count, int *rounded);
-/* All of an item of type F32, F16 or BF16. */
-void mzi_weights_copy(float *out, const mezzo_safetensors_item *item);
+/* Elements [first, first + count) of an item of type F32, F16 or BF16. */
+void mzi_weights_copy(const mezzo_safetensors_item *item, int64_t first, int64_t count, float *out);
 /* Element `index` of an item of type F32, F16 or BF16. */
 float mzi_weights_value(const mezzo_safetensors_item *item, int64_t index);
 

@@ -4,6 +4,7 @@
  * from the file; what only a run can know is: tensors, counters, place in the data, scale. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -127,29 +128,60 @@ static bool is_taken(const continuing *c, mezzo_state_kind kind) {
     return false;
 }
 
+/* A worker looks at what fits on its stack, CHECK_PARTS times for a chunk. */
+enum {
+    CHECK_PART = 4096,
+    CHECK_PARTS = 16
+};
+
+typedef struct check {
+    const mezzo_safetensors_item *item;
+    _Atomic int64_t first; /* element that is not finite; or their number */
+} check;
+
+static void note_first(check *f, int64_t index) {
+    int64_t first = atomic_load(&f->first);
+    while (index < first && !atomic_compare_exchange_weak(&f->first, &first, index))
+        continue;
+}
+
+static void check_chunk(void *arg, int worker, int64_t begin, int64_t end) {
+    check *f = arg;
+    float part[CHECK_PART];
+    (void)worker;
+    for (int64_t i = begin; i < end; i += CHECK_PART) {
+        int64_t count = end - i < CHECK_PART ? end - i : CHECK_PART;
+        mzi_weights_copy(f->item, i, count, part);
+        for (int64_t k = 0; k < count; k++)
+            if (!isfinite(part[k])) {
+                note_first(f, i + k);
+                return;
+            }
+    }
+}
+
 /* No run has other values; that a commit cannot fail rests on it (docs/numerics.md). */
-static mezzo_status check_finite(const continuing *c, const char *name, const float *values,
-                                 int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            MZI_FAIL(c->e->ctx, MEZZO_DATA, "'%s': element %" PRId64 " of tensor \"%s\" is %g",
-                     c->path, i, name, (double)values[i]);
+static mezzo_status check_finite(const continuing *c, const mezzo_safetensors_item *item) {
+    int64_t count = mezzo_shape_count(item->shape);
+    check f = {.item = item, .first = count};
+    mzi_team_run(c->e->ctx->team, check_chunk, &f, count, CHECK_PART * CHECK_PARTS);
+    int64_t first = atomic_load(&f.first);
+    if (first < count)
+        MZI_FAIL(c->e->ctx, MEZZO_DATA, "'%s': element %" PRId64 " of tensor \"%s\" is %g", c->path,
+                 first, item->name, (double)mzi_weights_value(item, first));
     return MEZZO_OK;
 }
 
 /* Check the values of what is taken, or write them to the model. */
-static mezzo_status go_through(continuing *c, float *values, bool writes) {
+static mezzo_status go_through(continuing *c, bool writes) {
     mezzo_model *model = c->e->model;
     for (int s = 0; s < mezzo_model_state_count(model); s++) {
         mezzo_state_info info = mezzo_model_state_at(model, s);
-        int64_t count = mezzo_shape_count(info.shape);
         if (!is_taken(c, info.kind))
             continue;
         mezzo_safetensors_item item =
             mezzo_safetensors_at(c->file, mezzo_safetensors_find(c->file, info.name));
-        mzi_weights_copy(values, &item);
-        MZI_TRY(writes ? mezzo_model_write(model, s, values, count)
-                       : check_finite(c, info.name, values, count));
+        MZI_TRY(writes ? mzi_experiment_take(c->e, s, &item) : check_finite(c, &item));
     }
     return MEZZO_OK;
 }
@@ -305,13 +337,13 @@ static void report(const continuing *c) {
                     : "state is rounded to BF16 where the configuration asks for it");
 }
 
-static mezzo_status take_over(continuing *c, float *values) {
+static mezzo_status take_over(continuing *c) {
     mzi_experiment *e = c->e;
-    MZI_TRY(go_through(c, values, false));
+    MZI_TRY(go_through(c, false));
     MZI_TRY(make_state(c));
     if (c->has_state) /* first, since it can fail */
         MZI_TRY(mezzo_loader_seek(e->data.train, c->saved.samples));
-    MZI_TRY(go_through(c, values, true));
+    MZI_TRY(go_through(c, true));
     MZI_TRY(mezzo_trainer_set_state(e->trainer, &c->next));
     if (c->has_state) {
         e->samples = c->saved.samples;
@@ -322,21 +354,9 @@ static mezzo_status take_over(continuing *c, float *values) {
 }
 
 static mezzo_status read_file(continuing *c) {
-    mezzo_ctx *ctx = c->e->ctx;
-    size_t bytes = 0;
     MZI_TRY(check_weights(c));
     MZI_TRY(choose(c));
-    for (int s = 0; s < mezzo_model_state_count(c->e->model); s++) {
-        mezzo_shape shape = mezzo_model_state_at(c->e->model, s).shape;
-        size_t size = (size_t)mezzo_shape_count(shape) * sizeof(float);
-        bytes = size > bytes ? size : bytes;
-    }
-    float *values = mzi_alloc(ctx, bytes);
-    if (!values)
-        return mzi_out_of_memory(ctx, bytes, "a tensor of a file");
-    mezzo_status status = take_over(c, values);
-    mzi_free(ctx, values, bytes);
-    return status;
+    return take_over(c);
 }
 
 mezzo_status mzi_experiment_continue(mzi_experiment *e) {

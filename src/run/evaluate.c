@@ -5,7 +5,7 @@ static mezzo_status run(mzi_experiment *e, mezzo_runner *runner, const mezzo_con
                         const char *weights, mezzo_summary *s) {
     int64_t begin = mzi_clock_ns();
     mezzo_plan_info plan;
-    MZI_TRY(mzi_experiment_create(e, runner, config));
+    MZI_TRY(mzi_experiment_create(e, runner, config, weights));
     MZI_TRY(mzi_experiment_load(e, weights));
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &plan));
     MZI_TRY(mzi_experiment_summarise(e, s));

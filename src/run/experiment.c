@@ -205,28 +205,32 @@ static mezzo_status blame_loss_scale(mzi_experiment *e, mezzo_status status) {
 }
 
 mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
-                                   const mezzo_config *config) {
-    *e = (mzi_experiment){.ctx = runner->ctx, .config = config};
+                                   const mezzo_config *config, const char *weights) {
+    *e = (mzi_experiment){.ctx = runner->ctx,
+                          .config = config,
+                          .pinned_by =
+                              weights ? weights : mezzo_config_text(config, "train.continue")};
     MZI_TRY(mzi_runner_kind(runner, config, &e->kind));
     MZI_TRY(mzi_dataset_open(&e->data, e->ctx, config, e->kind->data));
     MZI_TRY(make_model(e, MEZZO_ENTRY_TRAIN));
     const mezzo_scaler_config scaler = scaler_of(config);
-    MZI_TRY(mzi_experiment_speed_gate(e));
+    MZI_TRY(mzi_experiment_speed_gate(e, MEZZO_ENTRY_TRAIN));
     MZI_TRY(mzi_experiment_segments(e, &scaler));
     MZI_TRY(blame_loss_scale(e, make_trainer(e)));
     return lint_of(config) == MEZZO_LINT_OFF ? MEZZO_OK : mzi_lint_warn_unmatched(e);
 }
 
 mezzo_status mzi_experiment_create_decoder(mzi_experiment *e, mezzo_runner *runner,
-                                           const mezzo_config *config) {
-    *e = (mzi_experiment){.ctx = runner->ctx, .config = config};
+                                           const mezzo_config *config, const char *weights) {
+    *e = (mzi_experiment){.ctx = runner->ctx, .config = config, .pinned_by = weights};
     MZI_TRY(mzi_runner_kind(runner, config, &e->kind));
     if (e->kind->data != MEZZO_DATA_TOKENS)
         MZI_FAIL(e->ctx, MEZZO_CONFIG,
                  "%s: model.kind %s takes images, and only a model of tokens can be sampled from",
                  mezzo_config_origin(config, "model.kind"), e->kind->name);
     MZI_TRY(mzi_dataset_open_tokenizer(&e->data, e->ctx, config));
-    return make_model(e, MEZZO_ENTRY_DECODE);
+    MZI_TRY(make_model(e, MEZZO_ENTRY_DECODE));
+    return mzi_experiment_speed_gate(e, MEZZO_ENTRY_DECODE);
 }
 
 void mzi_experiment_destroy(mzi_experiment *e) {

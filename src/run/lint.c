@@ -77,7 +77,7 @@ static mezzo_status report(mezzo_runner *runner, const mezzo_config *config, boo
     mzi_experiment e;
     mzi_findings findings;
     mzi_findings_init(&findings, runner->ctx);
-    mezzo_status status = mzi_experiment_create(&e, runner, config);
+    mezzo_status status = mzi_experiment_create(&e, runner, config, NULL);
     if (status == MEZZO_OK)
         status = collect(&e, &findings);
     if (status == MEZZO_OK)

@@ -4,6 +4,7 @@
 #include "base/glob.h"
 #include "num/number.h"
 #include "run/lint.h"
+#include "train/model.h"
 
 typedef struct lint {
     mzi_experiment *e;
@@ -171,6 +172,19 @@ static mezzo_status masters(lint *pass) {
         return MEZZO_OK;
     return add(pass, place(pass, "precision.master", -1), 0.0, MEZZO_DTYPE_NONE,
                "every master is plain f32");
+}
+
+static mezzo_status gradients(lint *pass) {
+    mezzo_model *model = pass->e->model;
+    bool any = strcmp(mezzo_config_text(pass->e->config, "precision.gradients"), "bf16") != 0;
+    MZI_TRY(mzi_model_ensure(model, MEZZO_ENTRY_TRAIN));
+    const mezzo_graph *graph = model->entries[MEZZO_ENTRY_TRAIN].plan->graph;
+    for (int32_t g = 0; g < graph->grad_count && !any; g++)
+        any = graph->values[graph->grads[g].grad].tensor.dtype == MEZZO_BF16;
+    if (any)
+        return MEZZO_OK;
+    return add(pass, place(pass, "precision.gradients", -1), 0.0, MEZZO_BF16,
+               "every gradient of a parameter is f32");
 }
 
 static const struct {

@@ -265,7 +265,7 @@ mezzo_status mezzo_run_plan(mezzo_runner *runner, const mezzo_config *config, bo
                             char **out) {
     mzi_experiment e;
     mzi_error_clear(runner->ctx);
-    mezzo_status status = mzi_experiment_create(&e, runner, config);
+    mezzo_status status = mzi_experiment_create(&e, runner, config, NULL);
     if (status == MEZZO_OK)
         status = mzi_plan_report(&e, json, out);
     mzi_experiment_destroy(&e);

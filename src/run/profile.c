@@ -225,7 +225,7 @@ mezzo_status mezzo_run_profile(mezzo_runner *runner, const mezzo_config *config,
     if (steps < 1)
         MZI_FAIL(runner->ctx, MEZZO_INVALID_ARGUMENT, "a profile of %d steps: it takes 1 or more",
                  steps);
-    mezzo_status status = mzi_experiment_create(&p.e, runner, config);
+    mezzo_status status = mzi_experiment_create(&p.e, runner, config, NULL);
     if (status == MEZZO_OK)
         status = measure(&p);
     if (status == MEZZO_OK)

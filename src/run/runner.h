@@ -34,8 +34,9 @@ typedef struct mzi_experiment {
     int64_t steps; /* committed ones to reach */
     /* So far, in the runs that this one continues too. */
     int64_t samples, overflow_events;
-    bool has_speed_pins; /* the speed gate has chosen, perhaps nothing */
-    float *masters;      /* room for the weights while their average is evaluated, or null */
+    const char *pinned_by; /* file or run directory whose speed pins hold; "" for none */
+    bool has_speed_pins;   /* the speed gate has chosen, perhaps nothing */
+    float *masters;        /* room for the weights while their average is evaluated, or null */
     size_t masters_bytes;
 } mzi_experiment;
 
@@ -45,12 +46,13 @@ typedef struct mzi_evaluation {
     double value;
 } mzi_evaluation;
 
-/* Data, model and trainer.  Destroy it after a failure too. */
+/* Data, model and trainer; `weights` will be loaded into it, and have been trained with the layers
+ * in FP32 that it says (null: train.continue says that).  Destroy it after a failure too. */
 mezzo_status mzi_experiment_create(mzi_experiment *e, mezzo_runner *runner,
-                                   const mezzo_config *config);
+                                   const mezzo_config *config, const char *weights);
 /* Tokenizer and model for one sequence, token by token: no data, no trainer.  Likewise. */
 mezzo_status mzi_experiment_create_decoder(mzi_experiment *e, mezzo_runner *runner,
-                                           const mezzo_config *config);
+                                           const mezzo_config *config, const char *weights);
 void mzi_experiment_destroy(mzi_experiment *e);
 /* Over the test split, with the weights as they are. */
 mezzo_status mzi_experiment_evaluate(mzi_experiment *e, mzi_evaluation *out);
@@ -61,6 +63,8 @@ mezzo_status mzi_experiment_planned_bytes(mzi_experiment *e, uint64_t *bytes);
 /* The state to and from FOLDER (checkpoint/weights.h) or a file. */
 mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const char *plan_hash);
 mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path);
+/* Tensor `index` of the model from that of a file, whose shape and type have been checked. */
+mezzo_status mzi_experiment_take(mzi_experiment *e, int index, const mezzo_safetensors_item *item);
 /* Parameters and statistics of train.weights, if it is set, with a fresh optimizer; or all that
  * train.continue has.  CONFIG if both are set. */
 mezzo_status mzi_experiment_start(mzi_experiment *e);
@@ -84,9 +88,9 @@ mezzo_status mzi_experiment_segments(mzi_experiment *e, const mezzo_scaler_confi
 /* Those of precision.speed_pins. */
 mezzo_status mzi_speed_pins(const mzi_experiment *e, mezzo_slow_layer *slow, int capacity,
                             int *count);
-/* With precision.speed_gate auto, and none pinned: take them from the run that is continued, or
- * measure. */
-mezzo_status mzi_experiment_speed_gate(mzi_experiment *e);
+/* With precision.speed_gate auto, and none pinned: take them from the file that pins them; if it
+ * does not, measure, which takes a graph of training. */
+mezzo_status mzi_experiment_speed_gate(mzi_experiment *e, mezzo_entry entry);
 /* What the next run reads; `*text` is what the note borrows, freed with mezzo_text_free. */
 mezzo_status mzi_speed_note(const mzi_experiment *e, mezzo_safetensors_note *note, char **text);
 

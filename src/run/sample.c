@@ -75,7 +75,7 @@ static mezzo_status allocate(sampling *s) {
 
 static mezzo_status prepare(sampling *s, mezzo_runner *runner, const mezzo_config *config,
                             const char *weights) {
-    MZI_TRY(mzi_experiment_create_decoder(&s->e, runner, config));
+    MZI_TRY(mzi_experiment_create_decoder(&s->e, runner, config, weights));
     mezzo_tokenizer *tokenizer = s->e.data.tokenizer;
     s->drawable = s->e.data.shape.classes;
     if (tokenizer && mezzo_tokenizer_vocab(tokenizer) < s->drawable)

@@ -1,5 +1,5 @@
-/* The speed gate of a run: layers are pinned by the configuration, by the run that is continued, or
- * measured, before the trainer plans. */
+/* The speed gate of a run: layers are pinned by the configuration, by the file whose weights are
+ * trained on, evaluated or sampled from, or measured, before the trainer plans. */
 #include <string.h>
 
 #include "base/text.h"
@@ -41,20 +41,19 @@ static mezzo_status pin_saved(mzi_experiment *e, const char *value) {
     mzi_free(e->ctx, text, bytes);
     MZI_TRY(status);
     if (count > 0)
-        mzi_log(e->ctx, MEZZO_LOG_INFO, "speed gate: %d layers stay in f32, as in the run before",
-                count);
+        mzi_log(e->ctx, MEZZO_LOG_INFO,
+                "speed gate: %d layers stay in f32, as where the weights were trained", count);
     return MEZZO_OK;
 }
 
-/* The pins of the run that train.continue names, if it has measured. */
+/* The pins that the file names, if a run wrote it that had something to choose. */
 static mezzo_status take_saved(mzi_experiment *e, bool *taken) {
-    const char *run = mezzo_config_text(e->config, "train.continue");
     char path[MZI_WEIGHTS_PATH];
     mezzo_safetensors *file;
     *taken = false;
-    if (!run[0])
+    if (!e->pinned_by[0])
         return MEZZO_OK;
-    mzi_weights_path(run, path);
+    mzi_weights_path(e->pinned_by, path);
     MZI_TRY(mezzo_safetensors_open(&file, e->ctx, path));
     const char *value = mezzo_safetensors_note_value(file, SAVED_KEY);
     mezzo_status status = value ? pin_saved(e, value) : MEZZO_OK;
@@ -63,7 +62,7 @@ static mezzo_status take_saved(mzi_experiment *e, bool *taken) {
     return status;
 }
 
-mezzo_status mzi_experiment_speed_gate(mzi_experiment *e) {
+mezzo_status mzi_experiment_speed_gate(mzi_experiment *e, mezzo_entry entry) {
     const char *gate = mezzo_config_text(e->config, "precision.speed_gate");
     if (strcmp(gate, "auto") != 0 || e->precision != MEZZO_BF16 ||
         e->model->backend->target.no_bf16)
@@ -73,7 +72,7 @@ mezzo_status mzi_experiment_speed_gate(mzi_experiment *e) {
         return MEZZO_OK;
     bool taken;
     MZI_TRY(take_saved(e, &taken));
-    if (taken)
+    if (taken || entry != MEZZO_ENTRY_TRAIN)
         return MEZZO_OK;
     MZI_TRY(mezzo_model_measure_speed(e->model));
     for (int k = 0; k < mezzo_model_slow_count(e->model); k++) {

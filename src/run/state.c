@@ -7,6 +7,7 @@
 #include "run/runner.h"
 #include "run/saved.h"
 #include "train/average.h"
+#include "train/model.h"
 
 /* The tensors that a file holds. */
 typedef struct tensors {
@@ -14,8 +15,6 @@ typedef struct tensors {
     mezzo_safetensors_item *moments; /* and averages, once they have begun */
     int32_t *states;                 /* of the weights, then of the moments */
     int weight_count, moment_count, state_count;
-    float *data; /* of the weights, if they are to be loaded: cut from one block */
-    size_t data_bytes;
     mzi_experiment *e;
 } tensors;
 
@@ -24,7 +23,6 @@ static void free_tensors(tensors *t) {
     mzi_free(ctx, t->weights, (size_t)t->state_count * sizeof *t->weights);
     mzi_free(ctx, t->moments, (size_t)t->state_count * sizeof *t->moments);
     mzi_free(ctx, t->states, (size_t)t->state_count * sizeof *t->states);
-    mzi_free(ctx, t->data, t->data_bytes);
 }
 
 static bool is_weight(const mezzo_state_info *info) {
@@ -66,23 +64,6 @@ static mezzo_status make_tensors(mzi_experiment *e, tensors *t) {
     return MEZZO_OK;
 }
 
-/* Memory for the weights. */
-static mezzo_status make_room(tensors *t) {
-    size_t count = 0;
-    for (int w = 0; w < t->weight_count; w++)
-        count += (size_t)mezzo_shape_count(t->weights[w].shape);
-    t->data_bytes = count * sizeof *t->data;
-    t->data = mzi_alloc(t->e->ctx, t->data_bytes);
-    if (!t->data)
-        return mzi_out_of_memory(t->e->ctx, t->data_bytes, "a copy of the weights");
-    float *at = t->data;
-    for (int w = 0; w < t->weight_count; w++) {
-        t->weights[w].data = at;
-        at += mezzo_shape_count(t->weights[w].shape);
-    }
-    return MEZZO_OK;
-}
-
 static mezzo_status read_part(void *user, int index, int64_t first, int64_t count, float *out) {
     const tensors *t = user;
     return mzi_model_read_part(t->e->model, t->states[index], first, count, out);
@@ -111,9 +92,10 @@ mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const ch
     mzi_saved_notes more;
     mzi_saved saved = saved_of(e);
     char *pins = NULL;
+    mezzo_safetensors_note pinned = {0};
     mzi_saved_write(&saved, &more);
     if (e->has_speed_pins)
-        MZI_TRY(mzi_speed_note(e, &more.notes[more.count++], &pins));
+        MZI_TRY(mzi_speed_note(e, &pinned, &pins));
     mezzo_status status = make_tensors(e, &t);
     if (status != MEZZO_OK) {
         mezzo_text_free(e->ctx, pins);
@@ -122,6 +104,7 @@ mezzo_status mzi_experiment_save(mzi_experiment *e, const char *folder, const ch
     const mzi_weights_info info = {.step = saved.state.step,
                                    .plan_hash = plan_hash,
                                    .precision = e->precision,
+                                   .common = pinned,
                                    .notes = more.notes,
                                    .note_count = more.count};
     const mzi_safetensors_source source = {read_part, &t}, average = {read_average, &t};
@@ -143,23 +126,46 @@ void mzi_weights_path(const char *path, char out[MZI_WEIGHTS_PATH]) {
                folder ? "/" MZI_RUN_FINAL "/" MZI_MASTERS_FILE : "");
 }
 
+static void read_item(const void *user, int64_t first, int64_t count, float *out) {
+    mzi_weights_copy(user, first, count, out);
+}
+
+mezzo_status mzi_experiment_take(mzi_experiment *e, int index, const mezzo_safetensors_item *item) {
+    return mzi_model_fill(e->model, index, read_item, item);
+}
+
+/* Nothing is written before all of the file has been looked at. */
+static mezzo_status load_file(const tensors *t, const mezzo_safetensors *file, const char *path,
+                              int *rounded) {
+    MZI_TRY(mzi_weights_check(t->e->ctx, file, path, t->weights, t->weight_count));
+    *rounded = 0;
+    for (int w = 0; w < t->weight_count; w++) {
+        mezzo_safetensors_item item =
+            mezzo_safetensors_at(file, mezzo_safetensors_find(file, t->weights[w].name));
+        MZI_TRY(mzi_experiment_take(t->e, t->states[w], &item));
+        *rounded += item.dtype != MEZZO_F32;
+    }
+    return MEZZO_OK;
+}
+
 static mezzo_status load(mzi_experiment *e, const char *path, int *rounded) {
     tensors t;
-    char file[MZI_WEIGHTS_PATH];
-    mzi_weights_path(path, file);
-    MZI_TRY(make_tensors(e, &t));
-    mezzo_status status = make_room(&t);
-    if (status == MEZZO_OK)
-        status = mzi_weights_load(e->ctx, file, t.weights, t.weight_count, rounded);
-    for (int w = 0; w < t.weight_count && status == MEZZO_OK; w++)
-        status = mezzo_model_write(e->model, t.states[w], t.weights[w].data,
-                                   mezzo_shape_count(t.weights[w].shape));
-    free_tensors(&t);
+    char file_path[MZI_WEIGHTS_PATH];
+    mezzo_safetensors *file;
+    mzi_weights_path(path, file_path);
+    MZI_TRY(mezzo_safetensors_open(&file, e->ctx, file_path));
+    mezzo_status status = make_tensors(e, &t);
+    if (status == MEZZO_OK) {
+        status = load_file(&t, file, file_path, rounded);
+        free_tensors(&t);
+    }
+    mezzo_safetensors_close(file);
     return status;
 }
 
 mezzo_status mzi_experiment_load(mzi_experiment *e, const char *path) {
-    return load(e, path, NULL);
+    int rounded;
+    return load(e, path, &rounded);
 }
 
 mezzo_status mzi_experiment_start(mzi_experiment *e) {
@@ -174,7 +180,7 @@ mezzo_status mzi_experiment_start(mzi_experiment *e) {
     if (goes_on)
         return mzi_experiment_continue(e);
     if (path[0] == '\0')
-        return MEZZO_OK;
+        return mzi_model_settle(e->model); /* else the first step would take the time */
     MZI_TRY(load(e, path, &rounded));
     if (rounded > 0)
         mzi_log(e->ctx, MEZZO_LOG_WARNING,

@@ -309,7 +309,7 @@ static mezzo_status finish(training *t, const char *how) {
 }
 
 static mezzo_status run(training *t, mezzo_runner *runner, const mezzo_config *config) {
-    MZI_TRY(mzi_experiment_create(&t->e, runner, config));
+    MZI_TRY(mzi_experiment_create(&t->e, runner, config, NULL));
     MZI_TRY(mzi_experiment_start(&t->e));
     MZI_TRY(prepare(t));
     mzi_watch_init(&t->watch, &t->e);

@@ -1,6 +1,5 @@
 #include "train/initial.h"
 
-#include <math.h>
 #include <stdatomic.h>
 
 #include "base/rng.h"
@@ -73,13 +72,10 @@ static void fill_chunk(void *arg, int worker, int64_t begin, int64_t end) {
         atomic_store(&f->failure, (int)status);
 }
 
-mezzo_status mzi_state_initialise(mezzo_model *model, mzi_state *state, const mezzo_init *init) {
-    bool is_zero = init->kind == MEZZO_INIT_CONSTANT && init->a == 0.0f && !signbit(init->a);
-    if (is_zero) /* as buffers are */
-        return MEZZO_OK;
+mezzo_status mzi_state_initialise(mezzo_model *model, mzi_state *state) {
     filling f = {.model = model,
                  .state = state,
-                 .init = init,
+                 .init = &state->init,
                  .stream = mzi_name_hash(state->name),
                  .normal = mzk_pick(MZK_normal, model->ctx->isa)->fn};
     mzi_team_run(model->ctx->team, fill_chunk, &f, mezzo_shape_count(state->shape), CHUNK);

@@ -4,8 +4,8 @@
 
 #include "train/model.h"
 
-/* Fill the state's buffer, which is as the backend made it.  Values are functions of (seed, name,
- * element): of each block of 4 elements one block of mzi_rng4. */
-mezzo_status mzi_state_initialise(mezzo_model *model, mzi_state *state, const mezzo_init *init);
+/* Fill the state's buffer, in the form that it has, by `state->init`.  Values are functions of
+ * (seed, name, element): of each block of 4 elements one block of mzi_rng4. */
+mezzo_status mzi_state_initialise(mezzo_model *model, mzi_state *state);
 
 #endif

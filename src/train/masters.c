@@ -72,7 +72,8 @@ mezzo_status mzi_state_read(mezzo_model *model, const mzi_state *state, int64_t 
     return MEZZO_OK;
 }
 
-/* From FP32 to `form`, by way of the host; on failure the state is as it was. */
+/* From FP32 to `form`, by way of the host; on failure the state is as it was.  Zeros, which an
+ * unset state still has, are zeros in every form. */
 static mezzo_status convert(mezzo_model *model, mzi_state *state, mezzo_master form) {
     mzi_backend *backend = model->backend;
     int64_t count = mezzo_shape_count(state->shape);
@@ -81,7 +82,7 @@ static mezzo_status convert(mezzo_model *model, mzi_state *state, mezzo_master f
     made.form = form;
     MZI_TRY(backend->buffer_create(backend, mzi_form_bytes(form, MEZZO_F32, count), &made.buffer));
     mezzo_status status = MEZZO_OK;
-    for (int64_t i = 0; i < count && status == MEZZO_OK; i += PART) {
+    for (int64_t i = 0; i < count && status == MEZZO_OK && !state->is_unset; i += PART) {
         int64_t n = count - i < PART ? count - i : PART;
         status = mzi_state_read(model, state, i, n, part);
         if (status == MEZZO_OK)

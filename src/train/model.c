@@ -332,6 +332,7 @@ mezzo_status mzi_model_run(mezzo_model *model, mezzo_entry entry, mzi_phase firs
     mzi_backend *backend = model->backend;
     mzi_entry *e = &model->entries[entry];
     const int32_t *end = e->plan->phase_end;
+    MZI_TRY(mzi_model_settle(model));
     if (e->prepared_version != model->version && end[MZI_PHASE_PREPARE] > 0)
         MZI_TRY(backend->program_run(backend, e->program, 0, end[MZI_PHASE_PREPARE], meters));
     e->prepared_version = model->version;

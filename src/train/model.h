@@ -14,6 +14,9 @@ typedef struct mzi_state {
     char why[64];        /* it is not kept as the model's precision asks */
     mezzo_dtype compute; /* narrowest type that it is read in */
     mzi_buffer buffer;
+    mezzo_init init;
+    bool
+        is_unset; /* the buffer is zeros, and `init` not: before the first use (mzi_model_settle) */
 } mzi_state;
 
 /* A low-precision or packed form of a parameter; entry points share it when type and layout agree.
@@ -52,6 +55,7 @@ struct mezzo_model {
     mzi_backend *backend;
     mzi_state *states;
     int32_t state_count, state_capacity;
+    int32_t unset_count; /* states that are unset */
     mzi_derived *derived;
     int32_t derived_count, derived_capacity;
     mzi_entry entries[MEZZO_ENTRY_COUNT];
@@ -91,6 +95,13 @@ void mzi_model_free_slow(mezzo_model *model);
 /* State for every PARAM and STATE value of the graph (model_state.c). */
 mezzo_status mzi_model_register(mezzo_model *model, const mezzo_graph *graph);
 int32_t mzi_model_find(const mezzo_model *model, const char *name);
+/* Give states that nobody has written their initial values.  Whatever reads state calls it: weights
+ * that are loaded are then written once, and drawn never. */
+mezzo_status mzi_model_settle(mezzo_model *model);
+/* Elements [first, first + count) of an FP32 tensor, from where `user` says. */
+typedef void mzi_part_fn(const void *user, int64_t first, int64_t count, float *out);
+/* Write a whole FP32 tensor by the team, which calls `read` on all its threads. */
+mezzo_status mzi_model_fill(mezzo_model *model, int32_t index, mzi_part_fn *read, const void *user);
 /* Elements [first, first + count) of an FP32 tensor. */
 mezzo_status mzi_model_read_part(mezzo_model *model, int32_t index, int64_t first, int64_t count,
                                  float *out);

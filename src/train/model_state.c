@@ -1,4 +1,6 @@
 /* State by name: creation, initial values, reading and writing. */
+#include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "train/average.h"
@@ -22,6 +24,11 @@ static mezzo_state_kind kind_of(const mzi_value *value) {
     return strncmp(value->name, "optimizer/", 10) == 0 ? MEZZO_STATE_MOMENT : MEZZO_STATE_STATISTIC;
 }
 
+/* As buffers are. */
+static bool is_zero(const mezzo_init *init) {
+    return init->kind == MEZZO_INIT_CONSTANT && init->a == 0.0f && !signbit(init->a);
+}
+
 /* A new state: a moment of BF16 has that form, a parameter gets its form later. */
 static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
     mezzo_ctx *ctx = model->ctx;
@@ -32,20 +39,35 @@ static mezzo_status add_state(mezzo_model *model, const mzi_value *value) {
                        .shape = value->tensor.shape,
                        .dtype = bf16 ? MEZZO_F32 : value->tensor.dtype,
                        .compute = value->tensor.dtype,
-                       .form = bf16 ? MEZZO_MASTER_BF16 : MEZZO_MASTER_F32};
+                       .form = bf16 ? MEZZO_MASTER_BF16 : MEZZO_MASTER_F32,
+                       .init = value->init,
+                       .is_unset = !is_zero(&value->init)};
     state.name = mzi_copy_text(ctx, value->name);
     if (!state.name)
         return mzi_out_of_memory(ctx, strlen(value->name) + 1, "a name");
     mezzo_status status =
         model->backend->buffer_create(model->backend, mzi_value_bytes(value), &state.buffer);
-    if (status == MEZZO_OK)
-        status = mzi_state_initialise(model, &state, &value->init);
     if (status != MEZZO_OK) {
-        model->backend->buffer_destroy(model->backend, &state.buffer);
         mzi_free_text(ctx, state.name);
         return status;
     }
     model->states[model->state_count++] = state;
+    model->unset_count += state.is_unset;
+    return MEZZO_OK;
+}
+
+static void note_set(mezzo_model *model, mzi_state *state) {
+    model->unset_count -= state->is_unset;
+    state->is_unset = false;
+}
+
+mezzo_status mzi_model_settle(mezzo_model *model) {
+    for (int32_t s = 0; s < model->state_count && model->unset_count > 0; s++) {
+        if (!model->states[s].is_unset)
+            continue;
+        MZI_TRY(mzi_state_initialise(model, &model->states[s]));
+        note_set(model, &model->states[s]);
+    }
     return MEZZO_OK;
 }
 
@@ -164,17 +186,59 @@ static mezzo_status check_access(mezzo_model *model, int index, int64_t count) {
 mezzo_status mezzo_model_read(mezzo_model *model, int index, float *out, int64_t count) {
     mzi_error_clear(model->ctx);
     MZI_TRY(check_access(model, index, count));
-    return mzi_state_read(model, &model->states[index], 0, count, out);
+    return mzi_model_read_part(model, index, 0, count, out);
 }
 
 mezzo_status mzi_model_read_part(mezzo_model *model, int32_t index, int64_t first, int64_t count,
                                  float *out) {
+    MZI_TRY(mzi_model_settle(model));
     return mzi_state_read(model, &model->states[index], first, count, out);
+}
+
+/* A worker reads what fits on its stack and the first cache, FILL_PARTS times for a chunk. */
+enum {
+    FILL_PART = 4096,
+    FILL_PARTS = 16
+};
+
+typedef struct filling {
+    mezzo_model *model;
+    mzi_state *state;
+    mzi_part_fn *read;
+    const void *user;
+    _Atomic int failure; /* the mezzo_status of a chunk that failed */
+} filling;
+
+static void fill_chunk(void *arg, int worker, int64_t begin, int64_t end) {
+    filling *f = arg;
+    float part[FILL_PART];
+    (void)worker;
+    for (int64_t i = begin; i < end; i += FILL_PART) {
+        int64_t count = end - i < FILL_PART ? end - i : FILL_PART;
+        f->read(f->user, i, count, part);
+        mezzo_status status = mzi_state_write(f->model, f->state, i, count, part);
+        if (status != MEZZO_OK)
+            atomic_store(&f->failure, (int)status);
+    }
+}
+
+mezzo_status mzi_model_fill(mezzo_model *model, int32_t index, mzi_part_fn *read,
+                            const void *user) {
+    mzi_state *state = &model->states[index];
+    filling f = {.model = model, .state = state, .read = read, .user = user};
+    note_set(model, state);
+    model->version++;
+    mzi_team_run(model->ctx->team, fill_chunk, &f, mezzo_shape_count(state->shape),
+                 FILL_PART * FILL_PARTS);
+    return (mezzo_status)atomic_load(&f.failure);
+}
+
+static void read_array(const void *user, int64_t first, int64_t count, float *out) {
+    memcpy(out, (const float *)user + first, (size_t)count * sizeof *out);
 }
 
 mezzo_status mezzo_model_write(mezzo_model *model, int index, const float *in, int64_t count) {
     mzi_error_clear(model->ctx);
     MZI_TRY(check_access(model, index, count));
-    model->version++;
-    return mzi_state_write(model, &model->states[index], 0, count, in);
+    return mzi_model_fill(model, index, read_array, in);
 }

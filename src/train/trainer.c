@@ -235,6 +235,7 @@ mezzo_status mezzo_trainer_state_hash(mezzo_trainer *t, char *hex) {
     mezzo_model *model = t->model;
     mzi_digest digest;
     mzi_error_clear(model->ctx);
+    MZI_TRY(mzi_model_settle(model));
     mzi_digest_init(&digest);
     mzi_digest_add_i64(&digest, t->state.step);
     for (int32_t s = 0; s < model->state_count; s++) {

@@ -55,7 +55,7 @@ END
 
 @test "lint --rules lists every rule, as text and as JSON" {
     run -0 --separate-stderr "$MEZZO" lint --rules
-    for rule in L001 L002 L003 L004 L005 L006 L007 C001 C002 C003 C004 C005 C006; do
+    for rule in L001 L002 L003 L004 L005 L006 L007 C001 C002 C003 C004 C005 C006 C007 C008; do
         [[ "$output" == *"$rule "* ]]
     done
     [[ "$output" == *"L003 error"*"C001 warning"* ]]

@@ -91,3 +91,32 @@ products() {
         --set 'precision.speed_pins=[{layer: nothing}]'
     [[ "$output" == *"no operation \`nothing\`"* ]]
 }
+
+@test "eval and sample compute as the weights were trained" {
+    setup_examples
+    "$MEZZO" doctor --json >doctor.json
+    grep -q '"bf16_native": *true' doctor.json || skip "no BF16 products here"
+    write_text
+    local pins small=("$examples/kjv-small.yaml" --set data.test_limit=4)
+    "$MEZZO" plan "${small[@]}" --json >plan.json
+    pins="precision.speed_pins=[{layer: $(python3 -c "
+import json
+print(next(o['name'] for o in json.load(open('plan.json'))['operations'] if o['op'] == 'linear'))")}]"
+    "$MEZZO" train "${small[@]}" --set "$pins" --steps 2 --run-dir pinned -q
+    for weights in pinned pinned/checkpoints/final/model.safetensors; do
+        run -0 --separate-stderr "$MEZZO" eval "${small[@]}" --weights $weights -v --json
+        [[ "$stderr" == *"1 layers stay in f32"* ]]
+        "$MEZZO" eval "${small[@]}" --weights $weights --set "$pins" --json >given.json
+        python3 -c '
+import json, sys
+found, given = json.loads(sys.argv[1]), json.load(open("given.json"))
+assert found["plan_hash"] == given["plan_hash"]
+assert found["eval_loss"] == given["eval_loss"]' "$output"
+        run -0 --separate-stderr "$MEZZO" sample "${small[@]}" --weights $weights --prompt a \
+            --tokens 2 -v
+        [[ "$stderr" == *"1 layers stay in f32"* ]]
+    done
+    run -0 --separate-stderr "$MEZZO" sample "${small[@]}" --weights pinned --prompt a --tokens 2 \
+        -v --set precision.speed_gate=off
+    [[ "$stderr" != *"stay in f32"* ]]
+}

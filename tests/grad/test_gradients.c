@@ -66,6 +66,7 @@ static void fill(double *x, int64_t n, uint64_t stream) {
 
 static void put(mezzo_model *model, const char *name, const double *x, int64_t n) {
     mzi_state *state = &model->states[mzi_model_find(model, name)];
+    assert_int_equal(mzi_model_settle(model), MEZZO_OK); /* the first run would, over `x` */
     assert_int_equal(
         model->backend->upload(model->backend, &state->buffer, 0, x, (uint64_t)n * sizeof *x),
         MEZZO_OK);

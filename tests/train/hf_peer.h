@@ -87,6 +87,7 @@ static void write_state(mezzo_model *model, int s, const double *wide) {
     mzi_state *state = &model->states[s];
     int64_t count = mezzo_shape_count(state->shape);
     if (state->dtype == MEZZO_F64) {
+        OK(model->ctx, mzi_model_settle(model)); /* the first run would, over `wide` */
         OK(model->ctx, model->backend->upload(model->backend, &state->buffer, 0, wide,
                                               (uint64_t)count * sizeof *wide));
         return;

@@ -153,6 +153,7 @@ static inline void parity_write(const parity_model *m) {
             narrow[i] = (float)m->p->network->initial(m, &info, place, i);
             wide[i] = (double)narrow[i];
         }
+        parity_check(model->ctx, mzi_model_settle(model)); /* the first run would, over these */
         if (model->precision.compute == MEZZO_F64)
             parity_check(model->ctx,
                          model->backend->upload(model->backend, &model->states[s].buffer, 0, wide,

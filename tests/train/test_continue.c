@@ -326,7 +326,7 @@ static mezzo_status take_over(const char *const *more, char hash[65], mezzo_trai
     mzi_experiment e;
     said[0] = '\0';
     NET_OK(ctx, mezzo_config_set(config, continue_from(runs[0]), "test"));
-    mezzo_status status = mzi_experiment_create(&e, runner, config);
+    mezzo_status status = mzi_experiment_create(&e, runner, config, NULL);
     if (status == MEZZO_OK)
         status = mzi_experiment_start(&e);
     if (status == MEZZO_OK) {

@@ -305,6 +305,14 @@ static const setting settings[] = {
      {"precision.compute=bf16", "precision.master=split", "precision.speed_gate=off"}},
     {"C007", true, {"precision.compute=bf16", "precision.master=split"}}, /* the gate: f32 */
     {"C007", false, {"precision.compute=f16"}},
+    {"C008", true, {"precision.gradients=bf16"}},
+    {"C008", true, {"precision.compute=f16", "precision.gradients=bf16"}},
+    {"C008", true, {"precision.compute=bf16", "precision.gradients=bf16"}}, /* the gate: f32 */
+    {"C008",
+     false,
+     {"precision.compute=bf16", "precision.gradients=bf16", "precision.speed_gate=off"}},
+    {"C008", false, {"precision.gradients=f32"}},
+    {"C008", false, {"precision.gradients=auto"}},
 };
 
 static mezzo_config *configure(const char *const *assignments, int count) {
