@@ -29,38 +29,26 @@ enum {
 #if defined(__x86_64__)
 /* An iteration runs the instruction once on each accumulator: more of them than latency times
  * issue width, and with two sources they fit the register file. */
+#define LOOP_512(instruction)                                                                      \
+    "vpxorq %%zmm30, %%zmm30, %%zmm30\n"                                                           \
+    "vpxorq %%zmm31, %%zmm31, %%zmm31\n"                                                           \
+    "1:\n"                                                                                         \
+    ".irp k,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23\n" instruction           \
+    " %%zmm30, %%zmm31, %%zmm\\k\n"                                                                \
+    ".endr\n"                                                                                      \
+    "dec %0\n"                                                                                     \
+    "jnz 1b\n"
+#define WRITTEN_512                                                                                \
+    "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",  \
+        "xmm21", "xmm22", "xmm23", "xmm30", "xmm31"
+
 __attribute__((target("avx512f"))) static void peak_avx512_f32(long n) {
-    __asm__ volatile("vpxorq %%zmm30, %%zmm30, %%zmm30\n"
-                     "vpxorq %%zmm31, %%zmm31, %%zmm31\n"
-                     "1:\n"
-                     ".irp k,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23\n"
-                     "vfmadd231ps %%zmm30, %%zmm31, %%zmm\\k\n"
-                     ".endr\n"
-                     "dec %0\n"
-                     "jnz 1b\n"
-                     : "+r"(n)
-                     :
-                     : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",
-                       "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm30",
-                       "xmm31");
+    __asm__ volatile(LOOP_512("vfmadd231ps") : "+r"(n) : : WRITTEN_512);
 }
 
 __attribute__((target("avx512f"))) static void peak_avx512_bf16(long n) {
-    __asm__ volatile("vpxorq %%zmm30, %%zmm30, %%zmm30\n"
-                     "vpxorq %%zmm31, %%zmm31, %%zmm31\n"
-                     "1:\n"
-                     ".irp k,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23\n"
-                     "vdpbf16ps %%zmm30, %%zmm31, %%zmm\\k\n"
-                     ".endr\n"
-                     "dec %0\n"
-                     "jnz 1b\n"
-                     : "+r"(n)
-                     :
-                     : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",
-                       "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm30",
-                       "xmm31");
+    __asm__ volatile(LOOP_512("vdpbf16ps") : "+r"(n) : : WRITTEN_512);
 }
 
 __attribute__((target("avx2,fma"))) static void peak_avx2_f32(long n) {

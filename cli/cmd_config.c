@@ -51,21 +51,16 @@ static int print_keys(void) {
 
 static int show(const cli_options *options) {
     progress log;
-    progress_init(&log, options->quiet, options->verbose);
-    const mezzo_ctx_config small = {
-        .threads = 1, .isa = MEZZO_ISA_REF, .log = progress_log, .log_user = &log};
     mezzo_ctx *ctx;
-    mezzo_error error;
-    if (mezzo_ctx_create(&ctx, &small, &error) != MEZZO_OK) {
-        print_error("%s", error.text);
-        return EXIT_FAILED;
-    }
+    int code = create_small_ctx(&ctx, options, &log);
+    if (code != EXIT_OK)
+        return code;
     mezzo_config *config = NULL;
     char *text = NULL;
     mezzo_status status = load_config(&config, ctx, options, options->words[1], true);
     if (status == MEZZO_OK)
         status = mezzo_config_dump(config, options->resolved, &text);
-    int code = print_text(ctx, status, text);
+    code = print_text(ctx, status, text);
     mezzo_config_destroy(config);
     mezzo_ctx_destroy(ctx);
     return code;

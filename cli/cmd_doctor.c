@@ -9,14 +9,12 @@ static int run(const cli_options *options) {
     progress_init(&log, options->quiet, options->verbose);
     const mezzo_ctx_config config = {.log = progress_log, .log_user = &log};
     mezzo_ctx *ctx;
-    mezzo_error error;
-    if (mezzo_ctx_create(&ctx, &config, &error) != MEZZO_OK) {
-        print_error("%s", error.text);
-        return EXIT_FAILED;
-    }
+    int code = create_ctx(&ctx, &config);
+    if (code != EXIT_OK)
+        return code;
     char *text = NULL;
     mezzo_status status = mezzo_doctor(ctx, options->json, &text);
-    int code = print_text(ctx, status, text);
+    code = print_text(ctx, status, text);
     mezzo_ctx_destroy(ctx);
     return code;
 }

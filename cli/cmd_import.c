@@ -31,16 +31,11 @@ static int run(const cli_options *options) {
     if (!options->out || options->out[0] == '\0')
         return fail_usage("import needs --out DIR: the run directory to make");
     progress log;
-    progress_init(&log, options->quiet, options->verbose);
-    const mezzo_ctx_config small = {
-        .threads = 1, .isa = MEZZO_ISA_REF, .log = progress_log, .log_user = &log};
     mezzo_ctx *ctx;
-    mezzo_error error;
-    if (mezzo_ctx_create(&ctx, &small, &error) != MEZZO_OK) {
-        print_error("%s", error.text);
-        return EXIT_FAILED;
-    }
-    int code = import_model(ctx, options->words[0], options->out);
+    int code = create_small_ctx(&ctx, options, &log);
+    if (code != EXIT_OK)
+        return code;
+    code = import_model(ctx, options->words[0], options->out);
     mezzo_ctx_destroy(ctx);
     return code;
 }

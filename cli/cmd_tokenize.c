@@ -180,15 +180,10 @@ static int run(const cli_options *options) {
     if (code != EXIT_OK)
         return code;
     progress log;
-    progress_init(&log, options->quiet, options->verbose);
-    const mezzo_ctx_config small = {
-        .threads = 1, .isa = MEZZO_ISA_REF, .log = progress_log, .log_user = &log};
     tokenizing k = {.options = options};
-    mezzo_error error;
-    if (mezzo_ctx_create(&k.ctx, &small, &error) != MEZZO_OK) {
-        print_error("%s", error.text);
-        return EXIT_FAILED;
-    }
+    code = create_small_ctx(&k.ctx, options, &log);
+    if (code != EXIT_OK)
+        return code;
     code = read_text(&k);
     if (code == EXIT_OK)
         code = report_status(k.ctx, tokenize(&k, &config));

@@ -102,13 +102,20 @@ static mezzo_isa isa_of(const char *name) {
     return isa;
 }
 
-static int create_ctx(mezzo_ctx **out, const mezzo_ctx_config *wanted) {
+int create_ctx(mezzo_ctx **out, const mezzo_ctx_config *wanted) {
     mezzo_error error;
     mezzo_status status = mezzo_ctx_create(out, wanted, &error);
     if (status == MEZZO_OK)
         return EXIT_OK;
     print_error("%s", error.text);
     return status == MEZZO_UNSUPPORTED ? EXIT_CONFIG : EXIT_FAILED;
+}
+
+int create_small_ctx(mezzo_ctx **out, const cli_options *options, progress *log) {
+    progress_init(log, options->quiet, options->verbose);
+    const mezzo_ctx_config small = {
+        .threads = 1, .isa = MEZZO_ISA_REF, .log = progress_log, .log_user = log};
+    return create_ctx(out, &small);
 }
 
 /* A context needs to know threads and instruction set, which are in the configuration, which needs

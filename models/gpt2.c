@@ -13,8 +13,7 @@
 #include <stdio.h>
 
 enum {
-    NAME_BYTES = 24,
-    VOCAB_MULTIPLE = 64
+    NAME_BYTES = 24
 };
 #define DEVIATION 0.02f
 
@@ -24,16 +23,10 @@ typedef struct gpt2 {
     float dropout;
 } gpt2;
 
-static mezzo_value weight(const gpt2 *m, const char *name, int64_t rows, int64_t columns,
-                          float deviation) {
-    return mezzo_param(m->graph, name, mezzo_shape2(rows, columns),
-                       (mezzo_init){MEZZO_INIT_NORMAL, deviation});
-}
-
 static mezzo_value linear(const gpt2 *m, const char *name, mezzo_value x, int64_t from, int64_t to,
                           float deviation) {
     mezzo_scope_push(m->graph, name);
-    mezzo_value w = weight(m, "weight", to, from, deviation);
+    mezzo_value w = mzi_models_matrix(m->graph, "weight", to, from, deviation);
     mezzo_value b =
         mezzo_param(m->graph, "bias", mezzo_shape1(to), (mezzo_init){MEZZO_INIT_CONSTANT, 0.0f});
     mezzo_scope_pop(m->graph);
@@ -67,28 +60,11 @@ static mezzo_value block(const gpt2 *m, mezzo_value x) {
     return mezzo_add(g, x, y);
 }
 
-/* A decode entry takes one token of each sequence, at the input "position". */
-static void head(const gpt2 *m, mezzo_value x, mezzo_value wte, mezzo_value labels) {
-    mezzo_graph *g = m->graph;
-    mezzo_value correct, valid;
-    if (mezzo_graph_entry(g) == MEZZO_ENTRY_DECODE) {
-        mezzo_output(g, "logits", mezzo_linear_with(g, "head", x, wte, (mezzo_value){0}));
-        return;
-    }
-    mezzo_loss(g, mezzo_linear_cross_entropy(g, "head", x, wte, labels, &correct, &valid));
-    mezzo_output(g, "correct", correct);
-    mezzo_output(g, "valid", valid);
-}
-
 static void network(const gpt2 *m, int64_t B) {
     mezzo_graph *g = m->graph;
-    bool decode = mezzo_graph_entry(g) == MEZZO_ENTRY_DECODE;
-    mezzo_shape shape = mezzo_shape2(B, decode ? 1 : m->context);
-    mezzo_value tokens = mezzo_input(g, "tokens", MEZZO_I32, shape), labels = {0};
-    if (!decode)
-        labels = mezzo_input(g, "labels", MEZZO_I32, shape);
-    mezzo_value wte = weight(m, "wte.weight", m->vocab, m->channels, DEVIATION);
-    mezzo_value wpe = weight(m, "wpe.weight", m->context, m->channels, DEVIATION);
+    mezzo_value labels, tokens = mzi_models_tokens(g, B, m->context, &labels);
+    mezzo_value wte = mzi_models_matrix(g, "wte.weight", m->vocab, m->channels, DEVIATION);
+    mezzo_value wpe = mzi_models_matrix(g, "wpe.weight", m->context, m->channels, DEVIATION);
     mezzo_value x = mezzo_embedding(g, "embedding", tokens, wte, wpe, mezzo_position(g));
     x = drop(m, "drop", x);
     for (int64_t layer = 0; layer < m->layers; layer++) {
@@ -98,14 +74,15 @@ static void network(const gpt2 *m, int64_t B) {
         x = block(m, x);
         mezzo_scope_pop(g);
     }
-    head(m, mezzo_layer_norm(g, "ln_f", x, 0.0f, true), wte, labels);
+    mzi_models_predict(g, mezzo_layer_norm(g, "ln_f", x, 0.0f, true), wte, labels);
 }
 
 static mezzo_status build(mezzo_graph *graph, const mezzo_config *config,
                           const mezzo_data_shape *shape) {
-    int64_t vocab = mezzo_config_int(config, "model.vocab");
-    if (vocab == 0) /* whole tiles of the head's product */
-        vocab = (shape->classes + VOCAB_MULTIPLE - 1) / VOCAB_MULTIPLE * VOCAB_MULTIPLE;
+    int64_t vocab;
+    mezzo_status status = mzi_models_vocab(graph, config, shape->classes, &vocab);
+    if (status != MEZZO_OK)
+        return status;
     const gpt2 m = {.graph = graph,
                     .layers = mezzo_config_int(config, "model.layers"),
                     .heads = mezzo_config_int(config, "model.heads"),
@@ -113,11 +90,6 @@ static mezzo_status build(mezzo_graph *graph, const mezzo_config *config,
                     .context = shape->context,
                     .vocab = vocab,
                     .dropout = (float)mezzo_config_real(config, "model.dropout")};
-    if (vocab < shape->classes)
-        return mezzo_graph_error(graph, MEZZO_CONFIG,
-                                 "model.vocab is %lld, and the data has %d tokens: raise it, or "
-                                 "leave it 0",
-                                 (long long)vocab, shape->classes);
     mezzo_label_smoothing(graph, (float)mezzo_config_real(config, "train.label_smoothing"));
     network(&m, shape->batch);
     return MEZZO_OK; /* an error on the way is kept by the graph */

@@ -2,14 +2,15 @@
  * their input, which are one here:
  *
  *   x = embed_tokens[tokens]
- *   for each block:   qkv = rope(self_attn.qkv_proj(input_layernorm(x)))     keys and queries
- * turned x += self_attn.o_proj(attention(qkv)) x +=
- * mlp.down_proj(swiglu(mlp.gate_up_proj(post_attention_layernorm(x)))) logits = norm(x) head^T,
- * head = embed_tokens or lm_head
+ *   for each block:   qkv = self_attn.qkv_proj(input_layernorm(x))
+ *                     x += self_attn.o_proj(attention(rope(qkv)))
+ *                     h = mlp.gate_up_proj(post_attention_layernorm(x))
+ *                     x += mlp.down_proj(swiglu(h))
+ *   logits = norm(x) lm_head^T,  or with model.tied  norm(x) embed_tokens^T
  *
- * Norms are RMS norms, nothing has a bias.  Weights start normal with deviation 0.02, those of the
- * two projections onto the residual stream with 0.02 / sqrt(2 layers), as each block adds two terms
- * to it. */
+ * rope turns queries and keys.  Norms are RMS norms, nothing has a bias.  Weights start normal with
+ * deviation 0.02, those of the two projections onto the residual stream with 0.02 / sqrt(2 layers),
+ * as each block adds two terms to it. */
 #include "models.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@
 
 enum {
     NAME_BYTES = 24,
-    MULTIPLE = 64 /* of the vocabulary, and of the perceptron's width: whole tiles of products */
+    WIDTH_MULTIPLE = 64 /* of the perceptron: whole tiles of its products */
 };
 #define DEVIATION 0.02f
 
@@ -29,20 +30,10 @@ typedef struct llama {
     bool tied;
 } llama;
 
-static int64_t rounded_up(int64_t n) {
-    return (n + MULTIPLE - 1) / MULTIPLE * MULTIPLE;
-}
-
-static mezzo_value weight(const llama *m, const char *name, int64_t rows, int64_t columns,
-                          float deviation) {
-    return mezzo_param(m->graph, name, mezzo_shape2(rows, columns),
-                       (mezzo_init){MEZZO_INIT_NORMAL, deviation});
-}
-
 static mezzo_value linear(const llama *m, const char *name, mezzo_value x, int64_t from, int64_t to,
                           float deviation) {
     mezzo_scope_push(m->graph, name);
-    mezzo_value w = weight(m, "weight", to, from, deviation);
+    mezzo_value w = mzi_models_matrix(m->graph, "weight", to, from, deviation);
     mezzo_scope_pop(m->graph);
     return mezzo_linear_with(m->graph, name, x, w, (mezzo_value){0});
 }
@@ -69,28 +60,12 @@ static mezzo_value block(const llama *m, mezzo_value x, mezzo_value table) {
     return mezzo_add(g, x, y);
 }
 
-/* A decode entry takes one token of each sequence, at the input "position". */
-static void head(const llama *m, mezzo_value x, mezzo_value w, mezzo_value labels) {
-    mezzo_graph *g = m->graph;
-    mezzo_value correct, valid;
-    if (mezzo_graph_entry(g) == MEZZO_ENTRY_DECODE) {
-        mezzo_output(g, "logits", mezzo_linear_with(g, "head", x, w, (mezzo_value){0}));
-        return;
-    }
-    mezzo_loss(g, mezzo_linear_cross_entropy(g, "head", x, w, labels, &correct, &valid));
-    mezzo_output(g, "correct", correct);
-    mezzo_output(g, "valid", valid);
-}
-
 static void network(const llama *m, int64_t B) {
     mezzo_graph *g = m->graph;
-    bool decode = mezzo_graph_entry(g) == MEZZO_ENTRY_DECODE;
-    mezzo_shape shape = mezzo_shape2(B, decode ? 1 : m->context);
-    mezzo_value tokens = mezzo_input(g, "tokens", MEZZO_I32, shape), labels = {0}, none = {0};
-    if (!decode)
-        labels = mezzo_input(g, "labels", MEZZO_I32, shape);
+    mezzo_value labels, none = {0}, tokens = mzi_models_tokens(g, B, m->context, &labels);
     mezzo_value table = mezzo_rope_table(g, "rope", m->context, m->channels / m->heads, m->theta);
-    mezzo_value embed = weight(m, "embed_tokens.weight", m->vocab, m->channels, DEVIATION);
+    mezzo_value embed =
+        mzi_models_matrix(g, "embed_tokens.weight", m->vocab, m->channels, DEVIATION);
     mezzo_value x = mezzo_embedding(g, "embedding", tokens, embed, none, none);
     for (int64_t layer = 0; layer < m->layers; layer++) {
         char name[NAME_BYTES];
@@ -100,8 +75,10 @@ static void network(const llama *m, int64_t B) {
         mezzo_scope_pop(g);
     }
     x = mezzo_rms_norm(g, "norm", x, m->eps);
-    head(m, x, m->tied ? embed : weight(m, "lm_head.weight", m->vocab, m->channels, DEVIATION),
-         labels);
+    mezzo_value head = embed;
+    if (!m->tied)
+        head = mzi_models_matrix(g, "lm_head.weight", m->vocab, m->channels, DEVIATION);
+    mzi_models_predict(g, x, head, labels);
 }
 
 static llama read_config(mezzo_graph *graph, const mezzo_config *config,
@@ -113,27 +90,22 @@ static llama read_config(mezzo_graph *graph, const mezzo_config *config,
                .channels = mezzo_config_int_at(config, "model.channels", 0),
                .mlp_channels = mezzo_config_int(config, "model.mlp_channels"),
                .context = shape->context,
-               .vocab = mezzo_config_int(config, "model.vocab"),
                .theta = mezzo_config_real(config, "model.rope_theta"),
                .eps = (float)mezzo_config_real(config, "model.norm_eps"),
                .tied = mezzo_config_bool(config, "model.tied")};
     if (m.kv_heads == 0)
         m.kv_heads = m.heads;
     if (m.mlp_channels == 0) /* as many weights as the usual two matrices of 4 C */
-        m.mlp_channels = rounded_up(8 * m.channels / 3);
-    if (m.vocab == 0)
-        m.vocab = rounded_up(shape->classes);
+        m.mlp_channels = mzi_models_round_up(8 * m.channels / 3, WIDTH_MULTIPLE);
     return m;
 }
 
 static mezzo_status build(mezzo_graph *graph, const mezzo_config *config,
                           const mezzo_data_shape *shape) {
-    const llama m = read_config(graph, config, shape);
-    if (m.vocab < shape->classes)
-        return mezzo_graph_error(graph, MEZZO_CONFIG,
-                                 "model.vocab is %lld, and the data has %d tokens: raise it, or "
-                                 "leave it 0",
-                                 (long long)m.vocab, shape->classes);
+    llama m = read_config(graph, config, shape);
+    mezzo_status status = mzi_models_vocab(graph, config, shape->classes, &m.vocab);
+    if (status != MEZZO_OK)
+        return status;
     mezzo_label_smoothing(graph, (float)mezzo_config_real(config, "train.label_smoothing"));
     network(&m, shape->batch);
     return MEZZO_OK; /* an error on the way is kept by the graph */

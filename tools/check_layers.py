@@ -3,7 +3,8 @@
 import pathlib
 import re
 import sys
-import tempfile
+
+import checker
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 SUFFIXES = {".c", ".h", ".def"}
@@ -158,33 +159,5 @@ CLEAN = {
 }
 
 
-def self_test():
-    def messages(files):
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in files.items():
-                path = pathlib.Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-            return check(pathlib.Path(folder))[0]
-
-    failures = [f"a clean tree: {m}" for m in messages(CLEAN)]
-    for name, text, expected in PLANTED:
-        if not any(expected in message for message in messages({**CLEAN, name: text})):
-            failures.append(f"not found: {expected!r} in {name}")
-    return failures, len(PLANTED) + 1
-
-
-def main(arguments):
-    if "--self-test" in arguments:
-        errors, count = self_test()
-        what = "planted violations"
-    else:
-        errors, count = check(pathlib.Path(arguments[0] if arguments else "."))
-        what = "files"
-    print("\n".join(errors), file=sys.stderr, end="\n" if errors else "")
-    print(f"check_layers: {count} {what}, {len(errors)} errors")
-    return 1 if errors else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(checker.main("check_layers", check, PLANTED, CLEAN))

@@ -4,7 +4,8 @@ import os
 import pathlib
 import re
 import sys
-import tempfile
+
+import checker
 
 COLUMNS, FUNCTION_LINES, FILE_LINES = 100, 70, 800
 TEXT = {".c", ".h", ".def", ".py", ".sh", ".bash", ".bats", ".cmake", ".md", ".txt", ".yaml", ".yml", ".json", ""}
@@ -196,33 +197,5 @@ CLEAN = {
 }
 
 
-def self_test():
-    def messages(files):
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in files.items():
-                path = pathlib.Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-            return check(pathlib.Path(folder))[0]
-
-    failures = [f"a clean tree: {m}" for m in messages(CLEAN)]
-    for name, text, expected in PLANTED:
-        if not any(expected in message for message in messages({**CLEAN, name: text})):
-            failures.append(f"not found: {expected!r} in {name}")
-    return failures, len(PLANTED) + 1
-
-
-def main(arguments):
-    if "--self-test" in arguments:
-        errors, count = self_test()
-        what = "planted violations"
-    else:
-        errors, count = check(pathlib.Path(arguments[0] if arguments else "."))
-        what = "files"
-    print("\n".join(errors), file=sys.stderr, end="\n" if errors else "")
-    print(f"tidy: {count} {what}, {len(errors)} errors")
-    return 1 if errors else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(checker.main("tidy", check, PLANTED, CLEAN))

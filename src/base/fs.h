@@ -52,5 +52,15 @@ mezzo_status mzi_fs_mkdirs(mezzo_ctx *ctx, const mzi_fs *fs, const char *path);
  * DATA if it is larger than `limit`; IO if it cannot be read or is not a regular file. */
 mezzo_status mzi_fs_read_file(mezzo_ctx *ctx, const char *path, size_t limit, void **out,
                               size_t *bytes);
+/* A regular file as read-only memory; null, and 0 bytes, if it is empty.  DATA if there is none. */
+mezzo_status mzi_fs_map(mezzo_ctx *ctx, const char *path, void **out, size_t *bytes);
+void mzi_fs_unmap(void *map, size_t bytes); /* takes null */
+
+/* DATA for a bad file, with its path in front.  `reader` is what reads it: it has `ctx` and `path`.
+ */
+mezzo_status mzi_refuse_at(mezzo_ctx *ctx, const char *path, const char *file, int line,
+                           const char *format, ...) MEZZO_PRINTF(5, 6);
+#define MZI_REFUSE(reader, ...)                                                                    \
+    return mzi_refuse_at((reader)->ctx, (reader)->path, __FILE__, __LINE__, __VA_ARGS__)
 
 #endif

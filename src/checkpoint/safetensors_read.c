@@ -2,19 +2,14 @@
  *
  * Stricter than the reference: at most 65,536 tensors, rank at most 6, six types, no keys but the
  * three of an entry, no other character than a space behind the header's last brace. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include "base/ctx.h"
+#include "base/fs.h"
 #include "checkpoint/safetensors_format.h"
 
 typedef struct entry {
@@ -38,44 +33,13 @@ struct mezzo_safetensors {
     size_t texts_bytes, texts_used;
 };
 
-/* A bad file, with its path in front. */
-static mezzo_status refuse(const mezzo_safetensors *file, int line, const char *format, ...)
-    MEZZO_PRINTF(3, 4);
-static mezzo_status refuse(const mezzo_safetensors *file, int line, const char *format, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return mzi_fail_at(file->ctx, __FILE__, line, MEZZO_DATA, "'%s': %s", file->path, text);
-}
-
-static mezzo_status map_file(mezzo_safetensors *file, int fd) {
-    struct stat info;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        return refuse(file, __LINE__, "is no regular file");
-    if (info.st_size < 8 + 2)
-        return refuse(file, __LINE__, "has %lld bytes; a safetensors file has at least 10",
-                      (long long)info.st_size);
-    void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    char reason[128];
-    if (map == MAP_FAILED)
-        MZI_FAIL(file->ctx, MEZZO_IO, "cannot map '%s' (%lld bytes): %s", file->path,
-                 (long long)info.st_size, strerror_r(errno, reason, sizeof reason));
-    file->map = map;
-    file->map_bytes = (size_t)info.st_size;
-    return MEZZO_OK;
-}
-
 static mezzo_status open_file(mezzo_safetensors *file) {
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not wait on a FIFO */
-    char reason[128];
-    if (fd < 0)
-        return refuse(file, __LINE__, "cannot be opened: %s; check the path",
-                      strerror_r(errno, reason, sizeof reason));
-    mezzo_status status = map_file(file, fd);
-    (void)close(fd);
-    return status;
+    void *map;
+    MZI_TRY(mzi_fs_map(file->ctx, file->path, &map, &file->map_bytes));
+    file->map = map;
+    if (file->map_bytes < 8 + 2)
+        MZI_REFUSE(file, "has %zu bytes; a safetensors file has at least 10", file->map_bytes);
+    return MEZZO_OK;
 }
 
 /* The header's length without its padding. */
@@ -83,22 +47,20 @@ static mezzo_status find_header(mezzo_safetensors *file, size_t *length) {
     uint64_t size;
     memcpy(&size, file->map, 8);
     if (size > MZI_SAFETENSORS_HEADER_MAX)
-        return refuse(file, __LINE__,
-                      "announces a header of %" PRIu64 " bytes, more than %u: no safetensors file",
-                      size, MZI_SAFETENSORS_HEADER_MAX);
+        MZI_REFUSE(file,
+                   "announces a header of %" PRIu64 " bytes, more than %u: no safetensors file",
+                   size, MZI_SAFETENSORS_HEADER_MAX);
     if (size > file->map_bytes - 8)
-        return refuse(file, __LINE__,
-                      "is truncated: a header of %" PRIu64 " bytes in a file of %zu", size,
-                      file->map_bytes);
+        MZI_REFUSE(file, "is truncated: a header of %" PRIu64 " bytes in a file of %zu", size,
+                   file->map_bytes);
     file->data = file->map + 8 + size;
     file->data_bytes = (int64_t)(file->map_bytes - 8 - size);
     while (size > 0 && file->map[7 + size] == ' ')
         size--;
     if (size < 2 || file->map[8] != '{' || file->map[7 + size] != '}')
-        return refuse(
-            file, __LINE__,
-            "the header must start with { and end with } and spaces; it starts with 0x%02x",
-            file->map[8]);
+        MZI_REFUSE(file,
+                   "the header must start with { and end with } and spaces; it starts with 0x%02x",
+                   file->map[8]);
     *length = (size_t)size;
     return MEZZO_OK;
 }
@@ -130,13 +92,11 @@ static mezzo_status scan_header(const mezzo_safetensors *file, size_t length) {
         else if (c == ',')
             commas++;
         else if (c == '\0' || !strchr(":0123456789 \t\r\n", c))
-            return refuse(file, __LINE__,
-                          "byte 0x%02x at offset %zu has no place in a header outside a text", c,
-                          8 + i);
+            MZI_REFUSE(file, "byte 0x%02x at offset %zu has no place in a header outside a text", c,
+                       8 + i);
         if (depth > 3 || depth < 0 || commas > commas_max)
-            return refuse(file, __LINE__,
-                          "the header at offset %zu is nested too deep or has too many values",
-                          8 + i);
+            MZI_REFUSE(file, "the header at offset %zu is nested too deep or has too many values",
+                       8 + i);
     }
     return MEZZO_OK;
 }
@@ -147,10 +107,10 @@ static mezzo_status parse_header(mezzo_safetensors *file, size_t length, json_t 
     if (!*root && json_error_code(&error) == json_error_out_of_memory)
         return mzi_out_of_memory(file->ctx, length, "the header of a checkpoint");
     if (!*root)
-        return refuse(file, __LINE__, "the header is not JSON at offset %d: %.200s",
-                      8 + error.position, error.text);
+        MZI_REFUSE(file, "the header is not JSON at offset %d: %.200s", 8 + error.position,
+                   error.text);
     if (!json_is_object(*root))
-        return refuse(file, __LINE__, "the header is no JSON object");
+        MZI_REFUSE(file, "the header is no JSON object");
     return MEZZO_OK;
 }
 
@@ -165,14 +125,13 @@ static mezzo_status read_shape(const mezzo_safetensors *file, const char *shown,
                                const json_t *shape, mezzo_shape *out) {
     size_t rank = json_array_size(shape); /* 0 if it is no array */
     if (!json_is_array(shape) || rank > MEZZO_RANK_MAX)
-        return refuse(file, __LINE__,
-                      "tensor %s has a shape that is no list of at most %d numbers (it has %zu)",
-                      shown, MEZZO_RANK_MAX, rank);
+        MZI_REFUSE(file, "tensor %s has a shape that is no list of at most %d numbers (it has %zu)",
+                   shown, MEZZO_RANK_MAX, rank);
     out->rank = (int32_t)rank;
     for (size_t i = 0; i < rank; i++) {
         const json_t *dim = json_array_get(shape, i);
         if (!json_is_integer(dim))
-            return refuse(file, __LINE__, "tensor %s: dimension %zu is no number", shown, i);
+            MZI_REFUSE(file, "tensor %s: dimension %zu is no number", shown, i);
         out->dim[i] = json_integer_value(dim);
     }
     return MEZZO_OK;
@@ -188,13 +147,12 @@ static mezzo_status read_entry(const mezzo_safetensors *file, const char *name, 
     if (!json_is_string(type_name) || !shape || json_object_size(value) != 3 ||
         json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
         !json_is_integer(json_array_get(offsets, 1)))
-        return refuse(file, __LINE__,
-                      "tensor %s must have dtype, shape and two data_offsets, and nothing else",
-                      shown);
+        MZI_REFUSE(file, "tensor %s must have dtype, shape and two data_offsets, and nothing else",
+                   shown);
     const mzi_safetensors_type *type = mzi_safetensors_type_named(json_string_value(type_name));
     if (!type)
-        return refuse(
-            file, __LINE__,
+        MZI_REFUSE(
+            file,
             "tensor %s has type %s; expected F64, F32, I32, BF16, F16, F8_E4M3, F8_E5M2 or U8",
             shown, mzi_shown_name(shown_type, json_string_value(type_name)));
     out->item.dtype = type->dtype;
@@ -202,17 +160,17 @@ static mezzo_status read_entry(const mezzo_safetensors *file, const char *name, 
     out->begin = json_integer_value(json_array_get(offsets, 0));
     out->end = json_integer_value(json_array_get(offsets, 1));
     if (out->end < out->begin || out->end > file->data_bytes)
-        return refuse(file, __LINE__,
-                      "tensor %s has offsets %" PRId64 " to %" PRId64 "; the file has %" PRId64
-                      " bytes of data",
-                      shown, out->begin, out->end, file->data_bytes);
+        MZI_REFUSE(file,
+                   "tensor %s has offsets %" PRId64 " to %" PRId64 "; the file has %" PRId64
+                   " bytes of data",
+                   shown, out->begin, out->end, file->data_bytes);
     int64_t bytes;
     if (!mzi_safetensors_bytes(&out->item.shape, type->dtype, &bytes) ||
         bytes != out->end - out->begin)
-        return refuse(file, __LINE__,
-                      "tensor %s: its shape and type (%s) do not make the %" PRId64
-                      " bytes from offset %" PRId64 " to %" PRId64,
-                      shown, type->name, out->end - out->begin, out->begin, out->end);
+        MZI_REFUSE(file,
+                   "tensor %s: its shape and type (%s) do not make the %" PRId64
+                   " bytes from offset %" PRId64 " to %" PRId64,
+                   shown, type->name, out->end - out->begin, out->begin, out->end);
     out->item.data = file->data + out->begin;
     return MEZZO_OK;
 }
@@ -221,8 +179,8 @@ static mezzo_status read_entry(const mezzo_safetensors *file, const char *name, 
 static mezzo_status make_tables(mezzo_safetensors *file, json_t *root, json_t *notes) {
     size_t tensors = json_object_size(root) - (notes ? 1 : 0);
     if (tensors > MZI_SAFETENSORS_COUNT_MAX || json_object_size(notes) > MZI_SAFETENSORS_COUNT_MAX)
-        return refuse(file, __LINE__, "%zu tensors and %zu notes; at most %d of each are read",
-                      tensors, json_object_size(notes), MZI_SAFETENSORS_COUNT_MAX);
+        MZI_REFUSE(file, "%zu tensors and %zu notes; at most %d of each are read", tensors,
+                   json_object_size(notes), MZI_SAFETENSORS_COUNT_MAX);
     const char *key;
     json_t *value;
     size_t bytes = 0;
@@ -232,8 +190,8 @@ static mezzo_status make_tables(mezzo_safetensors *file, json_t *root, json_t *n
     json_object_foreach(notes, key, value) {
         char shown[MZI_SHOWN_NAME];
         if (!json_is_string(value))
-            return refuse(file, __LINE__, "the value of %s in __metadata__ is no text",
-                          mzi_shown_name(shown, key));
+            MZI_REFUSE(file, "the value of %s in __metadata__ is no text",
+                       mzi_shown_name(shown, key));
         bytes += strlen(key) + 1 + json_string_length(value) + 1;
     }
     file->count = (int)tensors;
@@ -252,7 +210,7 @@ static mezzo_status make_tables(mezzo_safetensors *file, json_t *root, json_t *n
 static mezzo_status read_tables(mezzo_safetensors *file, json_t *root) {
     json_t *notes = json_object_get(root, "__metadata__");
     if (notes && !json_is_object(notes))
-        return refuse(file, __LINE__, "__metadata__ is no object");
+        MZI_REFUSE(file, "__metadata__ is no object");
     MZI_TRY(make_tables(file, root, notes));
     const char *key;
     json_t *value;
@@ -295,19 +253,19 @@ static mezzo_status check_places(mezzo_safetensors *file) {
     for (int i = 0; i < file->count; i++) {
         const entry *e = &file->entries[i];
         if (e->begin != end)
-            return refuse(file, __LINE__,
-                          "tensor %s starts at offset %" PRId64 ", and the one before it ends at "
-                          "%" PRId64 ": a %s",
-                          mzi_shown_name(shown, e->item.name), e->begin, end,
-                          e->begin > end ? "hole" : "overlap");
+            MZI_REFUSE(file,
+                       "tensor %s starts at offset %" PRId64 ", and the one before it ends at "
+                       "%" PRId64 ": a %s",
+                       mzi_shown_name(shown, e->item.name), e->begin, end,
+                       e->begin > end ? "hole" : "overlap");
         end = e->end;
         file->by_name[i] = e;
     }
     if (end != file->data_bytes)
-        return refuse(file, __LINE__,
-                      "the tensors end at offset %" PRId64 ", and the file has %" PRId64
-                      " bytes of data",
-                      end, file->data_bytes);
+        MZI_REFUSE(file,
+                   "the tensors end at offset %" PRId64 ", and the file has %" PRId64
+                   " bytes of data",
+                   end, file->data_bytes);
     qsort(file->by_name, (size_t)file->count, sizeof *file->by_name, compare_names);
     return MEZZO_OK;
 }
@@ -377,8 +335,7 @@ void mezzo_safetensors_close(mezzo_safetensors *file) {
     if (!file)
         return;
     mezzo_ctx *ctx = file->ctx;
-    if (file->map)
-        (void)munmap(file->map, file->map_bytes);
+    mzi_fs_unmap(file->map, file->map_bytes);
     mzi_free(ctx, file->entries, (size_t)file->count * sizeof *file->entries);
     mzi_free(ctx, file->by_name, (size_t)file->count * sizeof *file->by_name);
     mzi_free(ctx, file->notes, (size_t)file->note_count * sizeof *file->notes);

@@ -5,16 +5,11 @@
  *   nanoGPT   | ids, 2 bytes each |
  *
  * All of them are little-endian, and are used where they are mapped. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/digest.h"
+#include "base/fs.h"
 #include "data/tokens.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ids are used as they are mapped");
@@ -39,18 +34,6 @@ typedef struct token_file {
     int element_bytes;
 } token_file;
 
-/* A bad file, with its path in front. */
-static mezzo_status refuse(const token_file *file, int line, const char *format, ...)
-    MEZZO_PRINTF(3, 4);
-static mezzo_status refuse(const token_file *file, int line, const char *format, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return mzi_fail_at(file->ctx, __FILE__, line, MEZZO_DATA, "'%s': %s", file->path, text);
-}
-
 static uint32_t word_at(const token_file *file, int64_t offset) {
     uint32_t word;
     memcpy(&word, file->bytes + offset, sizeof word);
@@ -68,28 +51,27 @@ static mezzo_status check_size(const token_file *file, uint64_t announced) {
     uint64_t bytes = (uint64_t)(file->size - file->head_bytes);
     uint64_t element = (uint64_t)file->element_bytes;
     if (announced == 0)
-        return refuse(file, __LINE__, "is empty: its header announces 0 tokens");
+        MZI_REFUSE(file, "is empty: its header announces 0 tokens");
     if (announced > bytes / element)
-        return refuse(file, __LINE__,
-                      "is truncated: its header announces %" PRIu64
-                      " tokens of %d bytes, and %" PRIu64 " bytes follow it; fetch the file again",
-                      announced, file->element_bytes, bytes);
+        MZI_REFUSE(file,
+                   "is truncated: its header announces %" PRIu64 " tokens of %d bytes, and %" PRIu64
+                   " bytes follow it; fetch the file again",
+                   announced, file->element_bytes, bytes);
     if (announced * element != bytes)
-        return refuse(file, __LINE__,
-                      "is too long: its header announces %" PRIu64
-                      " tokens of %d bytes, which end at offset %" PRIu64
-                      ", and the file at %" PRId64,
-                      announced, file->element_bytes,
-                      (uint64_t)file->head_bytes + announced * element, file->size);
+        MZI_REFUSE(file,
+                   "is too long: its header announces %" PRIu64
+                   " tokens of %d bytes, which end at offset %" PRIu64 ", and the file at %" PRId64,
+                   announced, file->element_bytes, (uint64_t)file->head_bytes + announced * element,
+                   file->size);
     return MEZZO_OK;
 }
 
 static mezzo_status check_head(const token_file *file, int64_t bytes, const char *format) {
     if (file->size < bytes)
-        return refuse(file, __LINE__,
-                      "is truncated: the header of %s tokens has %" PRId64
-                      " bytes, and the file has %" PRId64,
-                      format, bytes, file->size);
+        MZI_REFUSE(file,
+                   "is truncated: the header of %s tokens has %" PRId64
+                   " bytes, and the file has %" PRId64,
+                   format, bytes, file->size);
     return MEZZO_OK;
 }
 
@@ -97,9 +79,8 @@ static mezzo_status read_llmc(token_file *file, bool is_wide) {
     MZI_TRY(check_head(file, LLMC_HEAD, "llm.c"));
     uint32_t version = is_wide ? LLMC_VERSION_32 : LLMC_VERSION_16;
     if (word_at(file, 4) != version)
-        return refuse(file, __LINE__,
-                      "at offset 4: llm.c tokens of version %" PRIu32 ", expected %" PRIu32,
-                      word_at(file, 4), version);
+        MZI_REFUSE(file, "at offset 4: llm.c tokens of version %" PRIu32 ", expected %" PRIu32,
+                   word_at(file, 4), version);
     file->head_bytes = LLMC_HEAD;
     file->element_bytes = is_wide ? 4 : 2;
     file->info.format = "llm.c";
@@ -109,10 +90,10 @@ static mezzo_status read_llmc(token_file *file, bool is_wide) {
 
 static mezzo_status read_nanogpt(token_file *file) {
     if (file->size % 2 != 0)
-        return refuse(file, __LINE__,
-                      "has an odd size, %" PRId64
-                      " bytes; without a header it must be tokens of 2 bytes each",
-                      file->size);
+        MZI_REFUSE(file,
+                   "has an odd size, %" PRId64
+                   " bytes; without a header it must be tokens of 2 bytes each",
+                   file->size);
     file->head_bytes = 0;
     file->element_bytes = 2;
     file->info.format = "nanoGPT";
@@ -133,10 +114,10 @@ static mezzo_status check_digest(const token_file *file) {
     mzi_tokens_digest(file->bytes, file->bytes + MZI_TOKENS_HEAD,
                       (size_t)(file->size - MZI_TOKENS_HEAD), hex);
     if (memcmp(hex, file->bytes + MZI_TOKENS_FIELDS, MZI_DIGEST_HEX - 1) != 0)
-        return refuse(file, __LINE__,
-                      "is damaged: its digest is %s, and another one stands at offset %d; make or "
-                      "fetch the file again",
-                      hex, MZI_TOKENS_FIELDS);
+        MZI_REFUSE(file,
+                   "is damaged: its digest is %s, and another one stands at offset %d; make or "
+                   "fetch the file again",
+                   hex, MZI_TOKENS_FIELDS);
     return MEZZO_OK;
 }
 
@@ -145,31 +126,26 @@ static mezzo_status read_own(token_file *file) {
     uint32_t version = word_at(file, 4), element = word_at(file, 8), vocab = word_at(file, 12);
     int64_t end_of_text = (int32_t)word_at(file, 16);
     if (version != MZI_TOKENS_VERSION)
-        return refuse(file, __LINE__,
-                      "at offset 4: tokens of version %" PRIu32 ", and this mezzo reads %u",
-                      version, MZI_TOKENS_VERSION);
+        MZI_REFUSE(file, "at offset 4: tokens of version %" PRIu32 ", and this mezzo reads %u",
+                   version, MZI_TOKENS_VERSION);
     if (element != 2 && element != 4)
-        return refuse(file, __LINE__, "at offset 8: ids of %" PRIu32 " bytes, expected 2 or 4",
-                      element);
+        MZI_REFUSE(file, "at offset 8: ids of %" PRIu32 " bytes, expected 2 or 4", element);
     if (vocab < 1 || vocab > INT32_MAX)
-        return refuse(file, __LINE__,
-                      "at offset 12: a vocabulary of %" PRIu32 " ids, expected 1 to %d", vocab,
-                      INT32_MAX);
+        MZI_REFUSE(file, "at offset 12: a vocabulary of %" PRIu32 " ids, expected 1 to %d", vocab,
+                   INT32_MAX);
     if (end_of_text < -1 || end_of_text >= (int64_t)vocab)
-        return refuse(file, __LINE__,
-                      "at offset 16: the end of a text is id %" PRId64
-                      ", expected -1 (none) to %" PRIu32,
-                      end_of_text, vocab - 1);
+        MZI_REFUSE(file,
+                   "at offset 16: the end of a text is id %" PRId64
+                   ", expected -1 (none) to %" PRIu32,
+                   end_of_text, vocab - 1);
     if (long_at(file, 32) > INT64_MAX)
-        return refuse(file, __LINE__,
-                      "at offset 32: a text of %" PRIu64 " bytes, which is negative",
-                      long_at(file, 32));
+        MZI_REFUSE(file, "at offset 32: a text of %" PRIu64 " bytes, which is negative",
+                   long_at(file, 32));
     for (int64_t i = 40; i < MZI_TOKENS_FIELDS; i++)
         if (file->bytes[i] != 0)
-            return refuse(file, __LINE__, "at offset %" PRId64 ": 0x%02x, expected 0", i,
-                          file->bytes[i]);
+            MZI_REFUSE(file, "at offset %" PRId64 ": 0x%02x, expected 0", i, file->bytes[i]);
     if (word_at(file, 20) != 0)
-        return refuse(file, __LINE__, "at offset 20: 0x%" PRIx32 ", expected 0", word_at(file, 20));
+        MZI_REFUSE(file, "at offset 20: 0x%" PRIx32 ", expected 0", word_at(file, 20));
     file->head_bytes = MZI_TOKENS_HEAD;
     file->element_bytes = (int)element;
     MZI_TRY(check_size(file, long_at(file, 24)));
@@ -186,20 +162,20 @@ static mezzo_status read_head(token_file *file) {
     if (magic == LLMC_MAGIC_16 || magic == LLMC_MAGIC_32)
         return read_llmc(file, magic == LLMC_MAGIC_32);
     if (magic >= LLMC_DATE_FIRST && magic <= LLMC_DATE_LAST)
-        return refuse(file, __LINE__,
-                      "at offset 0: magic %" PRIu32
-                      " is that of an llm.c file which holds no tokens; expected %u or %u",
-                      magic, LLMC_MAGIC_16, LLMC_MAGIC_32);
+        MZI_REFUSE(file,
+                   "at offset 0: magic %" PRIu32
+                   " is that of an llm.c file which holds no tokens; expected %u or %u",
+                   magic, LLMC_MAGIC_16, LLMC_MAGIC_32);
     return read_nanogpt(file);
 }
 
 static mezzo_status check_ids(token_file *file, int32_t vocab) {
     if (vocab > 0 && file->info.vocab > vocab)
-        return refuse(file, __LINE__,
-                      "at offset 12: made with a vocabulary of %" PRId32 " ids, and %" PRId32
-                      " are expected; tokenize the text again, or use a model "
-                      "for this vocabulary",
-                      file->info.vocab, vocab);
+        MZI_REFUSE(file,
+                   "at offset 12: made with a vocabulary of %" PRId32 " ids, and %" PRId32
+                   " are expected; tokenize the text again, or use a model "
+                   "for this vocabulary",
+                   file->info.vocab, vocab);
     if (vocab > 0)
         file->info.vocab = vocab;
     uint32_t limit = file->info.vocab > 0 ? (uint32_t)file->info.vocab : INT32_MAX;
@@ -209,11 +185,11 @@ static mezzo_status check_ids(token_file *file, int32_t vocab) {
         uint32_t id = file->element_bytes == 2 ? ((const uint16_t *)(const void *)ids)[i]
                                                : ((const uint32_t *)(const void *)ids)[i];
         if (id >= limit)
-            return refuse(file, __LINE__,
-                          "at offset %" PRId64 ": id %" PRIu32 " of token %" PRId64
-                          ", expected 0 to %" PRIu32
-                          "; is it a file of tokens, and of this vocabulary?",
-                          file->head_bytes + i * file->element_bytes, id, i, limit - 1);
+            MZI_REFUSE(file,
+                       "at offset %" PRId64 ": id %" PRIu32 " of token %" PRId64
+                       ", expected 0 to %" PRIu32
+                       "; is it a file of tokens, and of this vocabulary?",
+                       file->head_bytes + i * file->element_bytes, id, i, limit - 1);
         largest = id > largest ? id : largest;
     }
     if (file->info.vocab == 0)
@@ -221,31 +197,15 @@ static mezzo_status check_ids(token_file *file, int32_t vocab) {
     return MEZZO_OK;
 }
 
-static mezzo_status map_file(token_file *file, int fd) {
-    struct stat info;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        return refuse(file, __LINE__, "is no regular file");
-    if (info.st_size == 0)
-        return refuse(file, __LINE__, "is empty");
-    void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    char reason[128];
-    if (map == MAP_FAILED)
-        MZI_FAIL(file->ctx, MEZZO_IO, "cannot map '%s' (%lld bytes): %s", file->path,
-                 (long long)info.st_size, strerror_r(errno, reason, sizeof reason));
-    file->bytes = map;
-    file->size = info.st_size;
-    return MEZZO_OK;
-}
-
 static mezzo_status open_file(token_file *file) {
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not wait on a FIFO */
-    char reason[128];
-    if (fd < 0)
-        return refuse(file, __LINE__, "cannot be opened: %s; check the path",
-                      strerror_r(errno, reason, sizeof reason));
-    mezzo_status status = map_file(file, fd);
-    (void)close(fd);
-    return status;
+    void *map;
+    size_t bytes;
+    MZI_TRY(mzi_fs_map(file->ctx, file->path, &map, &bytes));
+    if (bytes == 0)
+        MZI_REFUSE(file, "is empty");
+    file->bytes = map;
+    file->size = (int64_t)bytes;
+    return MEZZO_OK;
 }
 
 mezzo_status mezzo_tokens_open(mezzo_tokens **out, mezzo_ctx *ctx, const char *path,
@@ -266,8 +226,7 @@ mezzo_status mezzo_tokens_open(mezzo_tokens **out, mezzo_ctx *ctx, const char *p
     if (status == MEZZO_OK)
         status = check_ids(&file, vocab);
     if (status != MEZZO_OK) {
-        if (file.bytes)
-            (void)munmap((void *)(uintptr_t)file.bytes, (size_t)file.size);
+        mzi_fs_unmap((void *)(uintptr_t)file.bytes, (size_t)file.size);
         mzi_free(ctx, tokens, sizeof *tokens);
         return status;
     }

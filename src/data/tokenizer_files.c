@@ -2,7 +2,6 @@
 #include "data/tokenizer_files.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,16 +10,6 @@
 
 #define FILE_MAX ((size_t)64 << 20) /* the largest in use have half of that */
 #define HEADER "#version: 0.2"
-
-mezzo_status mzi_tokenizer_refuse(const mzi_tokenizer_reader *r, const char *file, int line,
-                                  const char *format, ...) {
-    char text[700];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return mzi_fail_at(r->ctx, file, line, MEZZO_DATA, "'%s': %s", r->path, text);
-}
 
 mezzo_status mzi_tokenizer_name(mzi_tokenizer_reader *r, int32_t id) {
     const mzi_token *token = &r->t->tokens[id];

@@ -2,6 +2,7 @@
 #ifndef MZI_DATA_TOKENIZER_FILES_H
 #define MZI_DATA_TOKENIZER_FILES_H
 
+#include "base/fs.h"
 #include "data/bytes_map.h"
 #include "data/tokenizer.h"
 
@@ -16,12 +17,6 @@ typedef struct mzi_tokenizer_reader {
     uint8_t *parts; /* the bytes of a merge: left, then right */
     int32_t parts_capacity;
 } mzi_tokenizer_reader;
-
-/* A bad file, with its path in front. */
-mezzo_status mzi_tokenizer_refuse(const mzi_tokenizer_reader *r, const char *file, int line,
-                                  const char *format, ...) MEZZO_PRINTF(4, 5);
-#define MZI_REFUSE(reader, ...)                                                                    \
-    return mzi_tokenizer_refuse((reader), __FILE__, __LINE__, __VA_ARGS__)
 
 /* A merge as a file has it, looked up; -1: no such token.  `left_bytes` and `bytes` are the sizes
  * of the left part and of both, in `parts`. */

@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/fs.h"
 #include "base/rng.h"
 
 static mezzo_status check_count(mezzo_ctx *ctx, int64_t count, int64_t count_max) {
@@ -169,7 +169,7 @@ void mezzo_tokens_destroy(mezzo_tokens *tokens) {
         return;
     mezzo_ctx *ctx = tokens->ctx;
     if (tokens->is_mapped)
-        (void)munmap(tokens->block, tokens->block_bytes);
+        mzi_fs_unmap(tokens->block, tokens->block_bytes);
     else
         mzi_free(ctx, tokens->block, tokens->block_bytes);
     mzi_free(ctx, tokens, sizeof *tokens);

@@ -51,23 +51,25 @@ void mzi_graph_destroy(mezzo_graph *graph) {
     mzi_free(ctx, graph, sizeof *graph);
 }
 
-mezzo_value mzi_graph_fail(mezzo_graph *graph, mezzo_status status, const char *format, ...) {
-    if (graph->status == MEZZO_OK) {
-        va_list args;
-        va_start(args, format);
+/* The first error stays. */
+static void keep_error(mezzo_graph *graph, mezzo_status status, const char *format, va_list args) {
+    if (graph->status == MEZZO_OK)
         graph->status = mzi_fail_va(graph->ctx, __FILE__, __LINE__, status, format, args);
-        va_end(args);
-    }
+}
+
+mezzo_value mzi_graph_fail(mezzo_graph *graph, mezzo_status status, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    keep_error(graph, status, format, args);
+    va_end(args);
     return (mezzo_value){0};
 }
 
 mezzo_status mezzo_graph_error(mezzo_graph *graph, mezzo_status status, const char *format, ...) {
-    if (graph->status == MEZZO_OK) {
-        va_list args;
-        va_start(args, format);
-        graph->status = mzi_fail_va(graph->ctx, __FILE__, __LINE__, status, format, args);
-        va_end(args);
-    }
+    va_list args;
+    va_start(args, format);
+    keep_error(graph, status, format, args);
+    va_end(args);
     return graph->status;
 }
 

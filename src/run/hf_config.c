@@ -42,12 +42,29 @@ mezzo_status mzi_hf_config_set_int(mezzo_config *config, const char *key, int64_
     return mezzo_config_set(config, text, origin);
 }
 
-/* A value as it stands in the file, cut to the buffer. */
+/* A value as it stands in the file.  Of a longer one come the parts that fit, and then "...". */
 static const char *shown(char out[SHOWN_BYTES], const json_t *value) {
-    size_t bytes = json_dumpb(value, out, SHOWN_BYTES - 1,
-                              JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-    out[bytes < SHOWN_BYTES ? bytes : SHOWN_BYTES - 1] = '\0';
+    size_t room = SHOWN_BYTES - sizeof "...";
+    memset(out, 0, SHOWN_BYTES);
+    if (json_dumpb(value, out, room, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) >
+        room)
+        memcpy(out + strlen(out), "...", sizeof "...");
     return value ? out : "missing";
+}
+
+/* A model that mezzo computes in another way than the file says. */
+static mezzo_status refuse(const reader *r, const mezzo_hf_key *key, const json_t *value,
+                           const char *expected) {
+    char text[SHOWN_BYTES];
+    MZI_FAIL(r->ctx, MEZZO_DATA,
+             "'%s': \"%s\" is %s, and mezzo's %s computes with %s only; import a model that was "
+             "trained so",
+             r->path, key->name, shown(text, value), r->map->model_type, expected);
+}
+
+static bool is_integer_or_none(const json_t *value, int64_t expected) {
+    return !value || json_is_null(value) ||
+           (json_is_integer(value) && json_integer_value(value) == expected);
 }
 
 /* Null if it is missing. */
@@ -76,14 +93,11 @@ static mezzo_status check_multiple(const reader *r, const mezzo_hf_key *key) {
     const json_t *value = value_of(r, key);
     int64_t expected = key->factor * mzi_hf_config_int(r->config, key->key);
     char text[SHOWN_BYTES];
-    if (!value || json_is_null(value) ||
-        (json_is_integer(value) && json_integer_value(value) == expected))
+    if (is_integer_or_none(value, expected))
         return MEZZO_OK;
-    MZI_FAIL(r->ctx, MEZZO_DATA,
-             "'%s': \"%s\" is %s, and mezzo's %s computes with null or %" PRId64 " (%" PRId64
-             " times %s) only",
-             r->path, key->name, shown(text, value), r->map->model_type, expected, key->factor,
-             key->key);
+    mzi_format(text, sizeof text, "null or %" PRId64 " (%" PRId64 " times %s)", expected,
+               key->factor, key->key);
+    return refuse(r, key, value, text);
 }
 
 static int64_t quotient(const mezzo_config *config, const mezzo_hf_key *key) {
@@ -94,13 +108,11 @@ static mezzo_status check_quotient(const reader *r, const mezzo_hf_key *key) {
     const json_t *value = value_of(r, key);
     int64_t expected = quotient(r->config, key);
     char text[SHOWN_BYTES];
-    if (!value || json_is_null(value) ||
-        (json_is_integer(value) && json_integer_value(value) == expected))
+    if (is_integer_or_none(value, expected))
         return MEZZO_OK;
-    MZI_FAIL(
-        r->ctx, MEZZO_DATA,
-        "'%s': \"%s\" is %s, and mezzo's %s computes with null or %" PRId64 " (%s over %s) only",
-        r->path, key->name, shown(text, value), r->map->model_type, expected, key->key, key->other);
+    mzi_format(text, sizeof text, "null or %" PRId64 " (%s over %s)", expected, key->key,
+               key->other);
+    return refuse(r, key, value, text);
 }
 
 /* Where the file says nothing, `value`, if there is one. */
@@ -137,15 +149,11 @@ static mezzo_status read_flag(const reader *r, const mezzo_hf_key *key) {
 static mezzo_status check_fixed(const reader *r, const mezzo_hf_key *key) {
     const json_t *value = value_of(r, key);
     json_t *expected = json_loads(key->value, JSON_DECODE_ANY, NULL);
-    char text[SHOWN_BYTES];
     if (!expected)
         return mzi_out_of_memory(r->ctx, strlen(key->value), "a value of config.json");
     bool equal = !value || json_equal(value, expected);
     json_decref(expected);
-    if (equal)
-        return MEZZO_OK;
-    MZI_FAIL(r->ctx, MEZZO_DATA, "'%s': \"%s\" is %s, and mezzo's %s computes with %s only",
-             r->path, key->name, shown(text, value), r->map->model_type, key->value);
+    return equal ? MEZZO_OK : refuse(r, key, value, key->value);
 }
 
 /* In the map's order, so a multiple or quotient comes behind its sizes. */

@@ -155,11 +155,15 @@ rope_scaling {"rope_type":"llama3"} llama3
 rope_parameters {"rope_theta":500.0,"rope_type":"yarn"} yarn
 rope_theta "big" expected a number
 head_dim 8 model.channels over model.heads
+head_dim 8 import a model that was trained so
+rope_scaling {"factor":8.0,"high_freq_factor":4.0,"low_freq_factor":1.0,"original_max_position_embeddings":8192} ..., and mezzo
 tie_word_embeddings 1 expected true or false
 hidden_act "gelu" silu
 attention_bias true false
 num_hidden_layers null expected a number above 0
 END
+    edit head_dim null
+    run -0 "$MEZZO" import edited --out run-head
     edit num_key_value_heads 3
     run -3 "$MEZZO" import edited --out run
     [[ "$output" == *"kv_heads"* ]]

@@ -1,23 +1,11 @@
 /* libFuzzer entry: any bytes as a safetensors file.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -std=c11 -Iinclude -Isrc \
- *       tests/fuzz/fuzz_safetensors.c src/checkpoint/safetensors_*.c src/base/?*.c src/num/?*.c \
- *       -ljansson -lsodium -lpthread -lm -o fuzz_safetensors
+ *       -Itests tests/fuzz/fuzz_safetensors.c src/checkpoint/safetensors_*.c src/base/?*.c
+ * src/num/?*.c \ -ljansson -lsodium -lpthread -lm -o fuzz_safetensors
  *   ./fuzz_safetensors -max_len=4096 CORPUS tests/data */
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "checkpoint/safetensors_format.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* A property of what was accepted that does not hold. */
-static void require(bool holds) {
-    if (!holds)
-        abort();
-}
+#include "fuzz/fuzz.h"
 
 static void read_all(const mezzo_safetensors *file) {
     const uint8_t *end = NULL;
@@ -37,20 +25,8 @@ static void read_all(const mezzo_safetensors *file) {
     (void)mezzo_safetensors_note_value(file, "format");
 }
 
-/* The context and the file in memory live as long as the process. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static mezzo_ctx *ctx;
-    static int fd = -1;
-    static char path[32];
-    if (!ctx) {
-        const mezzo_ctx_config config = {.threads = 1};
-        require(mezzo_ctx_create(&ctx, &config, NULL) == MEZZO_OK);
-        fd = memfd_create("fuzz", MFD_CLOEXEC);
-        require(fd >= 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
-    require(ftruncate(fd, 0) == 0);
-    require(pwrite(fd, data, size, 0) == (ssize_t)size);
+    fuzz_file(data, size);
     uint64_t held = mezzo_ctx_memory(ctx).bytes_used;
     mezzo_safetensors *file;
     mezzo_status status = mezzo_safetensors_open(&file, ctx, path);

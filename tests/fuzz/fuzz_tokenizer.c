@@ -1,27 +1,15 @@
 /* libFuzzer entry: any bytes as a tokenizer file, and as text for the tokenizer that it is.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -std=c11 -Iinclude -Isrc \
- *       tests/fuzz/fuzz_tokenizer.c src/data/{tokenizer,bpe,byte,pretok}*.c src/base/?*.c \
+ *       -Itests tests/fuzz/fuzz_tokenizer.c src/data/{tokenizer,bpe,byte,pretok}*.c src/base/?*.c \
  *       -lpcre2-8 -ljansson -lsodium -lpthread -lm -o fuzz_tokenizer
  *   python3 tests/fuzz/seeds_tokenizer.py CORPUS && ./fuzz_tokenizer -max_len=4096 CORPUS */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "fuzz/fuzz.h"
 #include "mezzo/tokenizer.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* A property of what was accepted that does not hold. */
-static void require(bool holds) {
-    if (!holds)
-        abort();
-}
-
-static void round_trip(mezzo_ctx *ctx, mezzo_tokenizer *t, const char *text, size_t bytes,
-                       bool specials) {
+static void round_trip(mezzo_tokenizer *t, const char *text, size_t bytes, bool specials) {
     int32_t *ids;
     size_t count, back_bytes;
     char *back;
@@ -38,27 +26,15 @@ static void round_trip(mezzo_ctx *ctx, mezzo_tokenizer *t, const char *text, siz
     mezzo_tokenizer_free_ids(t, ids, count);
 }
 
-/* The context and the file in memory live as long as the process. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static mezzo_ctx *ctx;
-    static int fd = -1;
-    static char path[32];
-    if (!ctx) {
-        const mezzo_ctx_config config = {.threads = 1};
-        require(mezzo_ctx_create(&ctx, &config, NULL) == MEZZO_OK);
-        fd = memfd_create("fuzz", MFD_CLOEXEC);
-        require(fd >= 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
-    require(ftruncate(fd, 0) == 0);
-    require(pwrite(fd, data, size, 0) == (ssize_t)size);
+    fuzz_file(data, size);
     uint64_t held = mezzo_ctx_memory(ctx).bytes_used;
     mezzo_tokenizer *t;
     mezzo_status status = mezzo_tokenizer_open(&t, ctx, path);
     if (status == MEZZO_OK) {
         require(mezzo_tokenizer_end_of_text(t) < mezzo_tokenizer_vocab(t));
-        round_trip(ctx, t, (const char *)data, size, true);
-        round_trip(ctx, t, (const char *)data, size, false);
+        round_trip(t, (const char *)data, size, true);
+        round_trip(t, (const char *)data, size, false);
         mezzo_tokenizer_destroy(t);
     } else {
         require(status == MEZZO_DATA && mezzo_ctx_error(ctx)->text[0] != '\0');

@@ -1,29 +1,15 @@
 /* libFuzzer entry: any bytes as a file of tokens, and as a text.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -std=c11 -Iinclude -Isrc \
- *       tests/fuzz/fuzz_tokens.c src/data/?*.c src/base/?*.c src/num/?*.c \
+ *       -Itests tests/fuzz/fuzz_tokens.c src/data/?*.c src/base/?*.c src/num/?*.c \
  *       -lsodium -lz -lpthread -lm -o fuzz_tokens
  *   ./fuzz_tokens -max_len=4096 CORPUS */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/digest.h"
 #include "data/tokens.h"
+#include "fuzz/fuzz.h"
 #include "mezzo/data.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static mezzo_ctx *ctx;
-static char path[32];
-
-/* A property of what was accepted that does not hold. */
-static void require(bool holds) {
-    if (!holds)
-        abort();
-}
 
 /* One pass over the windows of an evaluation meets every token but the first as a label. */
 static void load_all(const mezzo_tokens *tokens, int64_t count) {
@@ -78,18 +64,8 @@ static void open_as_text(void) {
     }
 }
 
-/* The context and the file in memory live as long as the process. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static int fd = -1;
-    if (!ctx) {
-        const mezzo_ctx_config config = {.threads = 1};
-        require(mezzo_ctx_create(&ctx, &config, NULL) == MEZZO_OK);
-        fd = memfd_create("fuzz", MFD_CLOEXEC);
-        require(fd >= 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
-    require(ftruncate(fd, 0) == 0);
-    require(pwrite(fd, data, size, 0) == (ssize_t)size);
+    fuzz_file(data, size);
     uint64_t held = mezzo_ctx_memory(ctx).bytes_used;
     open_as_text();
     uint32_t magic = 0;

@@ -23,12 +23,12 @@ typedef struct options {
     bool all, list, bench, self_test;
 } options;
 
-static int usage(const char *problem) {
-    fprintf(stderr,
-            "checkkern: %s\n"
-            "usage: checkkern [--kernel GLOB] [--impl GLOB] [--isa ref|avx2|avx512|avx512_bf16]\n"
-            "                 [--seed N] [--all] [--list] [--bench] [--elements N] [--self-test]\n",
-            problem);
+static const char usage[] =
+    "usage: checkkern [--kernel GLOB] [--impl GLOB] [--isa ref|avx2|avx512|avx512_bf16]\n"
+    "                 [--seed N] [--all] [--list] [--bench] [--elements N] [--self-test]\n";
+
+static int fail_usage(const char *problem) {
+    fprintf(stderr, "checkkern: %s\n%s", problem, usage);
     return 2;
 }
 
@@ -132,14 +132,18 @@ static int run_all(const options *o) {
 int main(int argc, char **argv) {
     options o = {.kernel = "*", .impl = "*", .isa = mzi_cpu_isa(), .seed = 1, .elements = 3211264};
     for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--help")) {
+            fputs(usage, stdout);
+            return 0;
+        }
         if (parse_flag(&o, argv[i]))
             continue;
         if (i + 1 >= argc || !parse_value(&o, argv[i], argv[i + 1]))
-            return usage(argv[i]);
+            return fail_usage(argv[i]);
         i++;
     }
     if (o.isa > mzi_cpu_isa())
-        return usage("this CPU lacks the instruction set asked for");
+        return fail_usage("this CPU lacks the instruction set asked for");
     printf("seed %llu, instruction sets up to %s\n", (unsigned long long)o.seed,
            mezzo_isa_name(o.isa));
     if (o.self_test)

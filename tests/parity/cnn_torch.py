@@ -22,14 +22,15 @@ of the FP64 runs from such a kink, "error" the largest error of the FP32 runs am
 one.  The seed is, of 1 to 16, the one with the largest margin: otherwise one flipped choice, a
 thousand times the rounding, would be all that an FP32 distance shows.
 """
-import argparse
-import json
 import math
 import sys
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+import kept
+from gpt2_model import philox
 
 SEED, STEPS, BATCH, GRADIENT_BATCH, GRADIENT_RUNS, CLASSES, SIDE = 4, 20, 32, 8, 4, 10, 28
 STREAM_NOISE, STREAM_PLACE, STREAM_CLASS = 100, 101, 102  # below: parameters, by their order
@@ -58,27 +59,13 @@ PEERS = {  # key: precision and the layout of images and convolution weights
     "bf16_nhwc": ("bf16", torch.channels_last),
 }
 NEAR = 1e-3  # to a kink: rounding errors are proportional to the terms, so not much smaller
-MASK = np.uint64(0xFFFFFFFF)
-HALF = np.uint64(32)
 
 
 def random_bits(stream, count):
     """`count` words of Philox4x32-10 with counter (block, stream, 0, 0) and key (SEED, 0)."""
-    blocks = (count + 3) // 4
-    c = [np.arange(blocks, dtype=np.uint64)] + [
-        np.full(blocks, word, dtype=np.uint64) for word in (stream, 0, 0)
-    ]
-    k0, k1 = SEED, 0
-    for _ in range(10):
-        p0, p1 = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
-        c = [
-            (p1 >> HALF) ^ c[1] ^ np.uint64(k0),
-            p1 & MASK,
-            (p0 >> HALF) ^ c[3] ^ np.uint64(k1),
-            p0 & MASK,
-        ]
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return np.stack(c, axis=1).reshape(-1)[:count]
+    blocks = np.arange((count + 3) // 4)
+    words = philox(np.broadcast_arrays(blocks, stream, 0, 0), (SEED, 0))
+    return np.stack(words, axis=1).reshape(-1)[:count]
 
 
 def uniform(stream, count):
@@ -213,14 +200,7 @@ def gradients():
 
 
 def measure():
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    cpu = [line for line in open("/proc/cpuinfo", encoding="ascii") if line.startswith("flags")]
-    result = {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
-        "instructions": [i for i in ("avx2", "avx512f", "avx512_bf16") if f" {i}" in cpu[0]],
+    result = kept.machine() | {
         "seed": SEED,
         "gradient": gradients(),
         "train": {"batch": BATCH, "warmup": WARMUP},
@@ -231,53 +211,6 @@ def measure():
     return result
 
 
-def differences(fresh, kept):
-    """What a fresh result contradicts in a kept one, perhaps of another machine.
-
-    FP64 holds to 1e-9.  Other instructions sum in another order, so FP32 and BF16 hold to the
-    limits that mezzo is held to: losses to 1e-4 and 1e-2, distances to a factor of 1.5.
-    """
-    def check(what, a, b, limit):
-        if not abs(a - b) <= limit * abs(b):
-            wrong.append(f"{what}: {a:.9g}, kept {b:.9g}")
-
-    wrong = []
-    for key, limit in (("fp64", 1e-9), ("fp32", 1e-4), ("bf16", 1e-2)):
-        for step in range(STEPS):
-            a, b = (r["train"][key]["loss"][step] for r in (fresh, kept))
-            check(f"{key} loss of step {step + 1}", a, b, limit)
-    for a, b in zip(fresh["gradient"]["tensors"], kept["gradient"]["tensors"], strict=True):
-        for run in range(GRADIENT_RUNS):
-            check(f"norm of {a['name']}", a["norm"][run], b["norm"][run], 1e-9)
-        for key in PEERS:
-            check(f"{key} distance of {a['name']}", a[key], b[key], 0.5)
-    return wrong
-
-
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--compare", metavar="JSON", help="with this one, instead of writing")
-    options = arguments.parse_args()
-    fresh = measure()
-    if not options.compare:
-        json.dump(fresh, sys.stdout, indent=1)
-        print()
-        return 0
-    with open(options.compare, encoding="utf-8") as file:
-        kept = json.load(file)
-    wrong = differences(fresh, kept)
-    for key in ("torch", "numpy", "python", "instructions"):
-        print(f"{key}: {fresh[key]} (kept: {kept[key]})")
-    largest = {
-        key: max(
-            abs(a / b - 1.0) for a, b in zip(fresh["train"][key]["loss"], kept["train"][key]["loss"])
-        )
-        for key in ("fp64", "fp32", "bf16")
-    }
-    print("losses, largest relative difference:", ", ".join(f"{k} {v:.1e}" for k, v in largest.items()))
-    print("\n".join(wrong) if wrong else "as kept")
-    return 1 if wrong else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kept.main(__doc__.splitlines()[0], measure, ("torch", "numpy", "python", "instructions"),
+                       {"fp64": 1e-9, "fp32": 1e-4, "bf16": 1e-2}, PEERS))

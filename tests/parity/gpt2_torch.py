@@ -18,8 +18,6 @@ means is another number.  Measured are
 "bf16" is autocast, which keeps the residual stream in FP32.  "bf16_stream" is autocast with the
 stream and the norms' outputs in BF16, at half the memory, as mezzo has them.
 """
-import argparse
-import json
 import math
 import sys
 
@@ -28,6 +26,7 @@ import torch
 import torch.nn.functional as F
 
 import gpt2_model as gpt2
+import kept
 
 SHAPE = gpt2.Shape(layers=2, heads=4, channels=64, context=32, vocabulary=96)
 SEED, STEPS, RUNS, MICRO_BATCHES, MICRO_BATCH = 1, 20, 4, 4, 4
@@ -148,20 +147,9 @@ def gradients():
     return {"batch": BATCH, "runs": RUNS, "tensors": tensors}
 
 
-def largest_apart(a, b):
-    return max(abs(x / y - 1.0) for x, y in zip(a["loss"], b["loss"], strict=True))
-
-
 def measure():
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    cpu = [line for line in open("/proc/cpuinfo", encoding="ascii") if line.startswith("flags")]
-    result = {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
+    result = kept.machine() | {
         "blas": gpt2.blas(),
-        "instructions": [i for i in ("avx2", "avx512f", "avx512_bf16") if f" {i}" in cpu[0]],
         "seed": SEED,
         "shape": vars(SHAPE),
         "window": {"micro_batches": MICRO_BATCHES, "micro_batch": MICRO_BATCH},
@@ -170,49 +158,10 @@ def measure():
     }
     for key in ("fp64", *PEERS):
         result["train"][key] = train(key)
-    result["train"]["apart"] = largest_apart(result["train"]["fp32"], result["train"]["fp64"])
+    result["train"]["apart"] = kept.largest_apart(result["train"]["fp32"], result["train"]["fp64"])
     return result
 
 
-def differences(fresh, kept):
-    """What a fresh result contradicts in a kept one: the limits of cnn_torch.py."""
-
-    def check(what, a, b, limit):
-        if not abs(a - b) <= limit * abs(b):
-            wrong.append(f"{what}: {a:.9g}, kept {b:.9g}")
-
-    wrong = []
-    for key, limit in (("fp64", 1e-9), ("fp32", 1e-4), ("bf16", 1e-2), ("bf16_stream", 1e-2)):
-        for step in range(STEPS):
-            a, b = (r["train"][key]["loss"][step] for r in (fresh, kept))
-            check(f"{key} loss of step {step + 1}", a, b, limit)
-    for a, b in zip(fresh["gradient"]["tensors"], kept["gradient"]["tensors"], strict=True):
-        for run in range(RUNS):
-            check(f"norm of {a['name']}", a["norm"][run], b["norm"][run], 1e-9)
-        for key in PEERS:
-            check(f"{key} distance of {a['name']}", a[key], b[key], 0.5)
-    return wrong
-
-
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--compare", metavar="JSON", help="with this one, instead of writing")
-    options = arguments.parse_args()
-    fresh = measure()
-    if not options.compare:
-        json.dump(fresh, sys.stdout, indent=1)
-        print()
-        return 0
-    with open(options.compare, encoding="utf-8") as file:
-        kept = json.load(file)
-    for key in ("torch", "numpy", "python", "blas", "instructions"):
-        print(f"{key}: {fresh[key]} (kept: {kept[key]})")
-    apart = [f"{key} {largest_apart(fresh['train'][key], kept['train'][key]):.1e}" for key in ("fp64", *PEERS)]
-    print("losses, largest relative difference:", ", ".join(apart))
-    wrong = differences(fresh, kept)
-    print("\n".join(wrong) if wrong else "as kept")
-    return 1 if wrong else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kept.main(__doc__.splitlines()[0], measure, ("torch", "numpy", "python", "blas", "instructions"),
+                       {"fp64": 1e-9, "fp32": 1e-4, "bf16": 1e-2, "bf16_stream": 1e-2}, PEERS))

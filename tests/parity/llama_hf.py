@@ -16,34 +16,30 @@ else is the library's.  "apart_fp32" is the library's own FP32 beside that.
 How far FP32 logits may be from FP64: between embedding and logits there are 13 L + 3 operations (two
 norms, four products, turn, scores, softmax, weighted sum, gated unit and two additions a block;
 embedding, last norm, head).  None sums more than K = max(C, F) terms; the rest is as in gpt2_hf.py:
-(13 L + 3) sqrt(K) u of the terms of a logit, and twice that for a loss.
+(13 L + 3) sqrt(K) u of the terms of a logit.
 """
-import argparse
 import json
 import math
 import os
 import sys
-import tempfile
 import types
 
 import numpy as np
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 import transformers
 from transformers.models.llama import modeling_llama
 
-import gpt2_hf
 import gpt2_torch as peer
+import hf_peer
 
 LAYERS, HEADS, KV_HEADS, CHANNELS, WIDE = 2, 4, 2, 64, 160
 CONTEXT, VOCABULARY = peer.SHAPE.context, peer.SHAPE.vocabulary
 THETA, EPS = 500.0, 1e-5
-POSITIONS, WINDOWS, EVAL_WINDOWS = gpt2_hf.POSITIONS, gpt2_hf.WINDOWS, gpt2_hf.EVAL_WINDOWS
-
-
-def rounding():
-    return (13 * LAYERS + 3) * math.sqrt(max(CHANNELS, WIDE)) * 2.0**-24
+ROUNDING = (13 * LAYERS + 3) * math.sqrt(max(CHANNELS, WIDE)) * 2.0**-24
+SIZES = (("kind", "llama"), ("layers", LAYERS), ("heads", HEADS), ("kv_heads", KV_HEADS), ("vocab", VOCABULARY),
+         ("channels", f"[{CHANNELS}]"), ("mlp_channels", WIDE), ("context", CONTEXT), ("rope_theta", THETA),
+         ("norm_eps", EPS))
 
 
 def parameter_shapes(tied):
@@ -147,13 +143,6 @@ def widened(model):
     return model
 
 
-def loss_of(model, tokens):
-    """Mean loss of windows of T + 1 tokens."""
-    with torch.no_grad():
-        logits = model(tokens[:, :-1]).logits
-    return float(F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()))
-
-
 def terms(model, tokens):
     """|h| . |head[token]|, the largest over the tokens, for each position."""
     with torch.no_grad():
@@ -162,19 +151,7 @@ def terms(model, tokens):
 
 
 def figures():
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    tokens = torch.from_numpy(peer.sequences(0, 1))
-    narrow, wide = peer_model(), widened(peer_model())
-    with torch.no_grad():
-        exact, rounded = (m(tokens[:, :-1]).logits[0, POSITIONS] for m in (wide, narrow))
-    return {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
-        "seed": peer.SEED,
-        "vector": peer.VECTOR,
+    return hf_peer.figures(peer_model(), widened(peer_model()), terms, {
         "shape": {
             "layers": LAYERS, "heads": HEADS, "kv_heads": KV_HEADS, "channels": CHANNELS, "mlp_channels": WIDE,
             "context": CONTEXT, "vocabulary": VOCABULARY,
@@ -182,66 +159,18 @@ def figures():
         "theta": THETA,
         "eps": EPS,
         "parameters": list(parameter_shapes(False)),
-        "tokens": tokens[0].tolist(),
-        "loss": loss_of(wide, tokens),
-        "loss_fp32": loss_of(narrow, tokens),
-        "positions": POSITIONS,
-        "terms": terms(wide, tokens[:, :-1])[0, POSITIONS].tolist(),
-        "apart_fp32": float((rounded - exact).abs().max()),
-        "logits": exact.tolist(),
-    }
-
-
-def compare(path):
-    """What fresh figures contradict in kept ones.  FP64 holds to 1e-12 of the terms of a logit."""
-    with open(path, encoding="utf-8") as file:
-        kept = json.load(file)
-    fresh, wrong = figures(), []
-    for key in ("torch", "transformers", "numpy", "python"):
-        print(f"{key}: {fresh[key]} (kept: {kept[key]})")
-    for key in ("seed", "vector", "shape", "theta", "eps", "parameters", "tokens", "positions"):
-        if fresh[key] != kept[key]:
-            wrong.append(f"{key}: {fresh[key]}, kept {kept[key]}")
-    apart = np.abs(np.array(fresh["logits"]) - np.array(kept["logits"])).max(-1)
-    for position, a, size in zip(POSITIONS, apart, kept["terms"], strict=True):
-        if not a <= 1e-12 * size:
-            wrong.append(f"logits of position {position}: {a:.1e} apart")
-    if not abs(fresh["loss"] - kept["loss"]) <= 1e-12:
-        wrong.append(f"loss: {fresh['loss']!r}, kept {kept['loss']!r}")
-    print(f"logits in FP64: at most {apart.max():.1e} apart; FP32's: {fresh['apart_fp32']:.1e}")
-    print("\n".join(wrong) if wrong else "as kept")
-    return wrong
+    })
 
 
 def load(folder):
     return transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-class Check(gpt2_hf.Check):
-    def near(self, what, ours, model, tokens, factor=1.0):
-        """`ours` is FP32's loss; the model's is taken in FP64."""
-        size = float(terms(model, tokens[:, :-1]).max())
-        bound = 2.0 * factor * rounding() * size
-        apart = abs(ours - loss_of(widened(model), tokens))
-        self(what, apart <= bound, f"{ours:.7f}, {apart:.1e} apart (bound {bound:.1e})")
-
-
-def data_options(tied=None):
-    """One batch holds every window of tokens.bin; with `tied`, the model's sizes too."""
-    model = [] if tied is None else [f"model.{k}={v}" for k, v in (
-        ("kind", "llama"), ("layers", LAYERS), ("heads", HEADS), ("kv_heads", KV_HEADS), ("vocab", VOCABULARY),
-        ("channels", f"[{CHANNELS}]"), ("mlp_channels", WIDE), ("context", CONTEXT), ("rope_theta", THETA),
-        ("norm_eps", EPS), ("tied", str(tied).lower()))]
-    settings = [*model, "data.kind=tokens", "data.path=tokens.bin", "data.validation_path=eval.bin",
-                f"data.vocab={VOCABULARY}", f"data.batch={WINDOWS}", "precision.compute=f32"]
-    return [word for setting in settings for word in ("--set", setting)]
-
-
 def check_export(mezzo, check, held_out, tied):
     name = "tied" if tied else "untied"
     weights = initial_weights(tied)
     safetensors.torch.save_file({n: torch.from_numpy(w) for n, w in weights.items()}, f"{name}.safetensors")
-    options = [*data_options(tied), "--weights", f"{name}.safetensors"]
+    options = [*hf_peer.options((*SIZES, ("tied", str(tied).lower()))), "--weights", f"{name}.safetensors"]
     mezzo("export", *options, "--out", name)
     model, expected = load(name), hf_tensors(weights)
     parameters = dict(model.named_parameters())
@@ -286,8 +215,8 @@ def check_import(mezzo, check, trained_on, held_out):
         mezzo("import", folder, "--out", run)
         mezzo("export", f"{run}/config.yaml", "--weights", run, "--out", f"{form}-back")
         check(f"import, {form}: export gives transformers' file, byte for byte",
-              gpt2_hf.bytes_of(f"{form}-back") == gpt2_hf.bytes_of(f"{folder}-whole"))
-        said = mezzo.json("train", f"{run}/config.yaml", *data_options(), "--weights", run,
+              hf_peer.bytes_of(f"{form}-back") == hf_peer.bytes_of(f"{folder}-whole"))
+        said = mezzo.json("train", f"{run}/config.yaml", *hf_peer.options(()), "--weights", run,
                           "--run-dir", f"{form}-trained", "--steps", "5")
         check.near(f"import, {form}: first loss of mezzo train, and transformers'", said["loss_first"],
                    load(folder), trained_on)
@@ -299,36 +228,12 @@ def check_import(mezzo, check, trained_on, held_out):
                load("tied-final"), held_out)
 
 
-def check_program(path):
-    mezzo, check = gpt2_hf.Program(path), Check()
-    generator = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        trained_on = gpt2_hf.write_tokens("tokens.bin", WINDOWS, generator)
-        held_out = gpt2_hf.write_tokens("eval.bin", EVAL_WINDOWS, generator)
-        print("| what | figure | holds |\n|---|---|---|")
-        check_export(mezzo, check, held_out, False)
-        check_export(mezzo, check, held_out, True)
-        check_import(mezzo, check, trained_on, held_out)
-        os.chdir("/")
-    return check.failed
-
-
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--compare", metavar="JSON", help="with these figures, instead of writing")
-    arguments.add_argument("--program", metavar="MEZZO", help="take models through the program")
-    options = arguments.parse_args()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    if options.program:
-        return 1 if check_program(options.program) else 0
-    if options.compare:
-        return 1 if compare(options.compare) else 0
-    json.dump(figures(), sys.stdout, indent=1)
-    print()
-    return 0
+def take(mezzo, check, trained_on, held_out):
+    check_export(mezzo, check, held_out, False)
+    check_export(mezzo, check, held_out, True)
+    check_import(mezzo, check, trained_on, held_out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    CHECK = hf_peer.Check(ROUNDING, terms, widened)
+    sys.exit(hf_peer.main(__doc__.splitlines()[0], figures, CHECK, take))

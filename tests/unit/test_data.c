@@ -5,30 +5,8 @@
 #include <signal.h>
 #include <zlib.h>
 
-#include "base/ctx.h"
 #include "mezzo/data.h"
-#include "unit/tempdir.h"
-
-static mezzo_ctx *ctx;
-static char folder[256];
-static uint64_t held; /* by the context itself */
-
-static int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    tempdir_make(folder);
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
-}
-static int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
-    mezzo_ctx_destroy(ctx);
-    tempdir_remove(folder);
-    return leaked ? -1 : 0;
-}
+#include "unit/fixture.h"
 
 static const char *path_of(const char *name) {
     static char paths[2][300];
@@ -629,7 +607,7 @@ static void test_reads_fashion_mnist(void **state) {
     mezzo_images_destroy(images);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_begin, fixture_end)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_reads_plain_and_gzip),

@@ -2,34 +2,19 @@
 #include <jansson.h>
 #include <math.h>
 
-#include "base/ctx.h"
 #include "base/json.h"
 #include "checkpoint/weights.h"
 #include "mezzo/run.h"
 #include "observe/run_dir.h"
 #include "unit/failing_fs.h"
-#include "unit/tempdir.h"
+#include "unit/fixture.h"
 
-static mezzo_ctx *ctx;
-static char folder[256], path[300];
-static uint64_t held; /* by the context itself */
+static char path[300];
 
 static int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    tempdir_make(folder);
+    int code = fixture_begin(state);
     snprintf(path, sizeof path, "%s/some/run", folder);
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
-}
-static int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
-    mezzo_ctx_destroy(ctx);
-    tempdir_remove(folder);
-    return leaked ? -1 : 0;
+    return code;
 }
 
 static mezzo_status open_run(mzi_run_dir **out, bool overwrite) {
@@ -459,7 +444,7 @@ static void test_summary(void **state) {
     mzi_free_text(ctx, text);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, fixture_end)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_json_text),

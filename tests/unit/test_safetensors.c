@@ -2,28 +2,19 @@
  * at any call leaves the old file. */
 #include <fcntl.h>
 
-#include "base/ctx.h"
 #include "base/rng.h"
 #include "checkpoint/safetensors_format.h"
 #include "checkpoint/weights.h"
 #include "num/split.h"
 #include "unit/failing_fs.h"
-#include "unit/tempdir.h"
+#include "unit/fixture.h"
 
-static mezzo_ctx *ctx;
-static char folder[256];
 static char path[320];
-static uint64_t held; /* by the context itself */
 
 static int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    tempdir_make(folder);
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
+    int code = fixture_begin(state);
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
+    return code;
 }
 static int find_temporary(const char *name, const struct stat *info, int kind, struct FTW *where) {
     (void)info;
@@ -33,12 +24,9 @@ static int find_temporary(const char *name, const struct stat *info, int kind, s
     return length > 4 && strcmp(name + length - 4, ".tmp") == 0;
 }
 static int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
-    leaked = leaked || nftw(folder, find_temporary, 16, FTW_PHYS) != 0;
-    mezzo_ctx_destroy(ctx);
-    tempdir_remove(folder);
-    return leaked ? -1 : 0;
+    bool left = nftw(folder, find_temporary, 16, FTW_PHYS) != 0;
+    int code = fixture_end(state);
+    return left ? -1 : code;
 }
 
 static size_t read_bytes(const char *name, uint8_t *out, size_t capacity) {

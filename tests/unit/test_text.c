@@ -1,31 +1,16 @@
 /* A text is read as it is, or refused with the place of the first byte that is none. */
 #include <zlib.h>
 
-#include "base/ctx.h"
 #include "mezzo/tokens.h"
 #include "unit/failing_alloc.h"
-#include "unit/tempdir.h"
+#include "unit/fixture.h"
 
-static mezzo_ctx *ctx;
-static char folder[256], path[300];
-static uint64_t held; /* by the context itself */
+static char path[300];
 
 static int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    tempdir_make(folder);
+    int code = fixture_begin(state);
     snprintf(path, sizeof path, "%s/text", folder);
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
-}
-static int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
-    mezzo_ctx_destroy(ctx);
-    tempdir_remove(folder);
-    return leaked ? -1 : 0;
+    return code;
 }
 
 static void write_bytes(const void *data, size_t bytes) {
@@ -212,7 +197,7 @@ static void test_survives_failed_allocations(void **state) {
     assert_true(failing_alloc_sweep(read_it) > 3); /* and zlib's own */
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, fixture_end)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_reads_plain_and_gzip),

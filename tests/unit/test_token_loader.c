@@ -2,27 +2,9 @@
  * every token but the first predicted once. */
 #include <string.h>
 
-#include "base/ctx.h"
 #include "mezzo/data.h"
 #include "unit/failing_alloc.h"
-
-static mezzo_ctx *ctx;
-static uint64_t held; /* by the context itself */
-
-static int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
-}
-static int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
-    mezzo_ctx_destroy(ctx);
-    return leaked ? -1 : 0;
-}
+#include "unit/fixture.h"
 
 /* Token i is id i + 1: none is the 0 of padding. */
 #define COUNT 200
@@ -287,7 +269,7 @@ static void test_survives_failed_allocations(void **state) {
     assert_int_equal(failing_alloc_sweep(load), 9);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_begin, fixture_end)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_every_window_once_an_epoch),

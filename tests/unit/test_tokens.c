@@ -1,24 +1,16 @@
 /* Every kind of token file is read for what it is, and every kind of damage is refused with the
  * place where it is; what is written is read back as it was. */
-#include "base/ctx.h"
 #include "data/tokens.h"
 #include "unit/failing_alloc.h"
 #include "unit/failing_fs.h"
-#include "unit/tempdir.h"
+#include "unit/fixture.h"
 
-static mezzo_ctx *ctx;
-static char folder[256], path[300];
-static uint64_t held; /* by the context itself */
+static char path[300];
 
 static int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    tempdir_make(folder);
+    int code = fixture_begin(state);
     snprintf(path, sizeof path, "%s/tokens", folder);
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
+    return code;
 }
 /* A file that stays mapped is memory that no allocator counts. */
 static bool is_mapped(const char *name) {
@@ -32,11 +24,9 @@ static bool is_mapped(const char *name) {
     return found || !maps;
 }
 static int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held || is_mapped(folder);
-    mezzo_ctx_destroy(ctx);
-    tempdir_remove(folder);
-    return leaked ? -1 : 0;
+    bool mapped = is_mapped(folder);
+    int code = fixture_end(state);
+    return mapped ? -1 : code;
 }
 
 static void write_bytes(const void *data, size_t bytes) {

@@ -2,31 +2,15 @@
 #ifndef TESTS_UNIT_TOKENIZER_TOOLS_H
 #define TESTS_UNIT_TOKENIZER_TOOLS_H
 
-#include "base/ctx.h"
 #include "mezzo/tokenizer.h"
-#include "unit/tempdir.h"
+#include "unit/fixture.h"
 
-static mezzo_ctx *ctx;
-static char folder[256];
 static char path[320];
-static uint64_t held; /* by the context itself */
 
 static inline int begin(void **state) {
-    (void)state;
-    mezzo_ctx_config config = {.threads = 1};
-    tempdir_make(folder);
-    if (mezzo_ctx_create(&ctx, &config, NULL) != MEZZO_OK)
-        return -1;
+    int code = fixture_begin(state);
     snprintf(path, sizeof path, "%s/t", folder);
-    held = mezzo_ctx_memory(ctx).bytes_used;
-    return 0;
-}
-static inline int end(void **state) {
-    (void)state;
-    bool leaked = mezzo_ctx_memory(ctx).bytes_used != held;
-    mezzo_ctx_destroy(ctx);
-    tempdir_remove(folder);
-    return leaked ? -1 : 0;
+    return code;
 }
 
 static inline void write_file(const char *text, size_t bytes) {
@@ -90,6 +74,6 @@ static inline void expect_error(mezzo_status status, mezzo_status want, const ch
 /* 'a' is 97 - 33 = 64; a blank is the 33rd of the unprintable ones, behind 188 printable: 220. */
 static const char small_vocab[] = "#version: 0.2\na b\nab c\nb c\nd d\ndd dd\n\u0120 a\n";
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, fixture_end)
 
 #endif

@@ -5,9 +5,8 @@
  *
  * The running statistics are not written: their next values are outputs, which the step copies to
  * the state when it commits. */
-#include "graph/lower.h"
+#include "graph/ops/norm.h"
 #include "graph/ops/range.h"
-#include "mezzo/ops.h"
 
 enum {
     EPS,
@@ -200,8 +199,7 @@ const mezzo_op_def mzi_op_batch_norm_bwd = {.name = "batch_norm_bwd",
 
 mezzo_value mezzo_batch_norm(mezzo_graph *graph, const char *name, mezzo_value x, float eps,
                              float momentum) {
-    mezzo_shape shape = mezzo_value_shape(graph, x);
-    mezzo_shape C = mezzo_shape1(shape.rank > 0 ? shape.dim[shape.rank - 1] : 1);
+    mezzo_shape C = mzi_norm_channels(mezzo_value_shape(graph, x));
     mezzo_init zero = {MEZZO_INIT_CONSTANT, 0.0f}, one = {MEZZO_INIT_CONSTANT, 1.0f};
     mezzo_value more[4];
     mezzo_scope_push(graph, name);

@@ -3,20 +3,14 @@
  *   y = xhat gamma + beta,  xhat = (x - mean) rstd,  rstd = 1/sqrt(var + eps)
  *   dx = rstd (g - mean(g) - xhat mean(g xhat)),  g = dy gamma     (Ba, Kiros and Hinton, 2016)
  *   dgamma = sum over rows of dy xhat,  dbeta = sum over rows of dy */
-#include "graph/lower.h"
+#include "graph/ops/norm.h"
 #include "graph/ops/range.h"
-#include "mezzo/ops.h"
 
 enum {
     EPS /* attrs.f of layer_norm */
 };
 enum {
     BIAS /* attrs.i of layer_norm_bwd: there is a beta */
-};
-
-/* Sums over a chunk's rows are FP32: few rows keep their error small where rows are short. */
-enum {
-    ROWS_MAX = 256
 };
 
 static bool has_bias(const mezzo_op_use *use) {
@@ -46,20 +40,9 @@ static mezzo_status infer_bwd(const mezzo_op_use *use) {
     return MEZZO_OK;
 }
 
-/* A call over the rows of `x`. */
-static mzi_call *emit(mzi_lowering *lowering, mzk_family family, mezzo_shape x) {
-    int64_t C = x.dim[x.rank - 1], grain = mzi_grain_rows(C);
-    mzi_call *call =
-        mzi_emit(lowering, family, mezzo_shape_count(x) / C, grain < ROWS_MAX ? grain : ROWS_MAX);
-    call->p.norm.rows = call->rows;
-    call->p.norm.C = C;
-    call->p.norm.grain = call->grain;
-    return call;
-}
-
 /* in: x, gamma, beta or none; out: y, mean, rstd. */
 static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
-    mzi_call *call = emit(lowering, MZK_ln, use->in[0].shape);
+    mzi_call *call = mzi_emit_norm(lowering, MZK_ln, use->in[0].shape);
     for (int k = 0; k < 3; k++) {
         call->out[k] = mzi_out(lowering, k);
         call->in[k] = mzi_in(lowering, k);
@@ -70,7 +53,7 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
 
 /* in: dy, x, mean, rstd, gamma; out: dx, dgamma, dbeta, which is 0 if there is no beta. */
 static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
-    mzi_call *call = emit(lowering, MZK_ln_bwd, use->in[1].shape);
+    mzi_call *call = mzi_emit_norm(lowering, MZK_ln_bwd, use->in[1].shape);
     int64_t C = call->p.norm.C, parts = mzi_chunks(call->rows, call->grain);
     bool bias = use->attrs->i[BIAS] != 0;
     mzi_operand dgamma = mzi_scratch(lowering, MEZZO_F32, parts * C), dbeta = {0};
@@ -155,8 +138,7 @@ const mezzo_op_def mzi_op_layer_norm_bwd = {.name = "layer_norm_bwd",
 
 mezzo_value mezzo_layer_norm(mezzo_graph *graph, const char *name, mezzo_value x, float eps,
                              bool bias) {
-    mezzo_shape shape = mezzo_value_shape(graph, x);
-    mezzo_shape C = mezzo_shape1(shape.rank > 0 ? shape.dim[shape.rank - 1] : 1);
+    mezzo_shape C = mzi_norm_channels(mezzo_value_shape(graph, x));
     mezzo_value in[3] = {x};
     mezzo_scope_push(graph, name);
     in[1] = mezzo_param(graph, "weight", C, (mezzo_init){MEZZO_INIT_CONSTANT, 1.0f});

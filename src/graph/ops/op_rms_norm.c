@@ -4,17 +4,11 @@
  *   y = xhat gamma,  xhat = x rstd,  rstd = 1/sqrt(mean x^2 + eps)
  *   dx = rstd (g - xhat mean(g xhat)),  g = dy gamma
  *   dgamma = sum over rows of dy xhat */
-#include "graph/lower.h"
+#include "graph/ops/norm.h"
 #include "graph/ops/range.h"
-#include "mezzo/ops.h"
 
 enum {
     EPS /* attrs.f */
-};
-
-/* Sums over a chunk's rows are FP32: few rows keep their error small where rows are short. */
-enum {
-    ROWS_MAX = 256
 };
 
 static mezzo_status infer(const mezzo_op_use *use) {
@@ -38,20 +32,9 @@ static mezzo_status infer_bwd(const mezzo_op_use *use) {
     return MEZZO_OK;
 }
 
-/* A call over the rows of `x`. */
-static mzi_call *emit(mzi_lowering *lowering, mzk_family family, mezzo_shape x) {
-    int64_t C = x.dim[x.rank - 1], grain = mzi_grain_rows(C);
-    mzi_call *call =
-        mzi_emit(lowering, family, mezzo_shape_count(x) / C, grain < ROWS_MAX ? grain : ROWS_MAX);
-    call->p.norm.rows = call->rows;
-    call->p.norm.C = C;
-    call->p.norm.grain = call->grain;
-    return call;
-}
-
 /* in: x, gamma; out: y, rstd. */
 static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
-    mzi_call *call = emit(lowering, MZK_rms, use->in[0].shape);
+    mzi_call *call = mzi_emit_norm(lowering, MZK_rms, use->in[0].shape);
     for (int k = 0; k < 2; k++) {
         call->out[k] = mzi_out(lowering, k);
         call->in[k] = mzi_in(lowering, k);
@@ -62,7 +45,7 @@ static mezzo_status lower(const mezzo_op_use *use, mzi_lowering *lowering) {
 
 /* in: dy, x, rstd, gamma; out: dx, dgamma. */
 static mezzo_status lower_bwd(const mezzo_op_use *use, mzi_lowering *lowering) {
-    mzi_call *call = emit(lowering, MZK_rms_bwd, use->in[1].shape);
+    mzi_call *call = mzi_emit_norm(lowering, MZK_rms_bwd, use->in[1].shape);
     int64_t C = call->p.norm.C, parts = mzi_chunks(call->rows, call->grain);
     mzi_operand dgamma = mzi_scratch(lowering, MEZZO_F32, parts * C);
     call->out[0] = mzi_out(lowering, 0);
@@ -133,8 +116,7 @@ const mezzo_op_def mzi_op_rms_norm_bwd = {.name = "rms_norm_bwd",
                                           .flops = flops_bwd};
 
 mezzo_value mezzo_rms_norm(mezzo_graph *graph, const char *name, mezzo_value x, float eps) {
-    mezzo_shape shape = mezzo_value_shape(graph, x);
-    mezzo_shape C = mezzo_shape1(shape.rank > 0 ? shape.dim[shape.rank - 1] : 1);
+    mezzo_shape C = mzi_norm_channels(mezzo_value_shape(graph, x));
     const mezzo_attrs attrs = {.f = {[EPS] = eps > 0.0f ? (double)eps : 1e-5}};
     mezzo_scope_push(graph, name);
     const mezzo_value in[] = {

@@ -1,9 +1,10 @@
 /* Rotary positions.
  *
  *   table [T,D]   cos(p w_i) for i < D/2, then sin(p w_i);  w_i = theta^(-2i/D), p the position
- *   x [B,T,n]     in each token `heads` heads of D elements, which are turned, and others, which
- * are not:  y_i = x_i c_i - x_(D/2+i) s_i,  y_(D/2+i) = x_(D/2+i) c_i + x_i s_i dx            dy
- * turned back, by -s
+ *   x [B,T,n]     in each token `heads` heads of D elements, which are turned, and others
+ *
+ *   y_i = x_i c_i - x_(D/2+i) s_i,  y_(D/2+i) = x_(D/2+i) c_i + x_i s_i
+ *   dx: dy turned back, by -s
  *
  * The table is made in FP64 and kept in FP32 whatever x is stored in: at position p an angle in a
  * narrower type would be wrong by p times its unit roundoff. */
