@@ -181,6 +181,7 @@ static mezzo_status warn_unused(const mezzo_config *config) {
         {"precision.loss_scale.consecutive_hysteresis", "precision.loss_scale.mode", "deepspeed"},
         {"precision.loss_scale.stop_at_min", "precision.loss_scale.mode", "deepspeed"},
         {"precision.rounding", "precision.master", "bf16"},
+        {"precision.speed_pins", "precision.speed_gate", "auto"},
         {"optimizer.beta1", "optimizer.kind", "adamw|lion|muon"},
         {"optimizer.beta2", "optimizer.kind", "adamw|lion|muon"},
         {"optimizer.eps", "optimizer.kind", "adamw|muon"},

@@ -70,13 +70,14 @@ static void collect_warnings(findings *f) {
         warn(f, "held to %s, and the CPU has %s: leave the instruction set at auto",
              mezzo_isa_name(f->isa_used), mezzo_isa_name(f->isa_best));
     if (!f->bf16_is_native)
-        warn(f,
-             "bf16 has no products of its own here%s: runs that ask for it compute in f32 "
-             "(precision.speed_gate); off keeps bf16, smaller and slower than fp32",
-             f->isa_used < MEZZO_ISA_AVX512_BF16 ? " (the CPU needs AVX512_BF16)" : "");
+        warn(f, "bf16 has no products of its own here (the CPU needs AVX512_BF16): runs that ask "
+                "for it compute in f32 (precision.speed_gate); off keeps bf16, smaller and slower "
+                "than fp32");
     if (!f->has_dnnl)
-        warn(f, "built without oneDNN: matrix products and convolutions run in plain C, far "
-                "slower; sudo apt install libdnnl-dev, and build again");
+        warn(f,
+             "built without oneDNN: convolutions%s run in plain C, far slower; sudo apt install "
+             "libdnnl-dev, and build again",
+             f->isa_used < MEZZO_ISA_AVX512 ? " and matrix products" : "");
     if (!f->has_data)
         warn(f, "no Fashion-MNIST for the examples: sudo apt install " DATA_PACKAGE);
 }
@@ -98,7 +99,7 @@ static void examine(findings *f, mezzo_ctx *ctx) {
     f->dnnl = mzi_dnnl_version();
     f->has_dnnl = strcmp(f->dnnl, "none") != 0;
     f->has_data = has_data();
-    f->bf16_is_native = f->has_dnnl && f->isa_used >= MEZZO_ISA_AVX512_BF16;
+    f->bf16_is_native = f->isa_used >= MEZZO_ISA_AVX512_BF16;
     f->recommended = f->bf16_is_native ? "bf16" : "fp32";
     collect_warnings(f);
 }

@@ -158,16 +158,46 @@ static mezzo_schedule schedule_of(const mezzo_config *c, int64_t steps) {
                             .decay = mezzo_config_int(c, "schedule.decay")};
 }
 
-/* What train.memory_mib leaves to training: evaluation has its own activations. */
-static mezzo_status budget_of(mzi_experiment *e, uint64_t *bytes) {
+/* Of train.memory_mib, what training may take, and what evaluation does. */
+typedef struct budget {
+    uint64_t bytes, taken; /* bytes: 0 if there is none */
+} budget;
+
+/* What the average of the weights will ask for (mzi_average_count), before it is there: room for
+ * all parameters, and for the largest. */
+static uint64_t average_bytes(const mzi_experiment *e) {
+    int64_t sum = 0, largest = 0;
+    if (mezzo_config_real(e->config, "train.ema") == 0.0)
+        return 0;
+    for (int s = 0; s < mezzo_model_state_count(e->model); s++) {
+        mezzo_state_info info = mezzo_model_state_at(e->model, s);
+        int64_t count = info.kind == MEZZO_STATE_PARAM ? mezzo_shape_count(info.shape) : 0;
+        sum += count;
+        largest = count > largest ? count : largest;
+    }
+    return (uint64_t)(sum + largest) * sizeof *e->masters;
+}
+
+static mezzo_status budget_of(mzi_experiment *e, budget *out) {
     mezzo_plan_info eval;
-    *bytes = (uint64_t)mezzo_config_int(e->config, "train.memory_mib") << 20;
-    if (*bytes == 0)
+    uint64_t all = (uint64_t)mezzo_config_int(e->config, "train.memory_mib") << 20;
+    *out = (budget){0};
+    if (all == 0)
         return MEZZO_OK;
     MZI_TRY(mezzo_model_plan_info(e->model, MEZZO_ENTRY_EVAL, &eval));
-    uint64_t taken = eval.activation_bytes + eval.scratch_bytes;
-    *bytes = *bytes > taken ? *bytes - taken : 1;
+    out->taken = eval.activation_bytes + eval.scratch_bytes + average_bytes(e);
+    out->bytes = all > out->taken ? all - out->taken : 1;
     return MEZZO_OK;
+}
+
+static mezzo_status blame_budget(mzi_experiment *e, const budget *given, mezzo_status status) {
+    const mezzo_error why = e->ctx->error;
+    if (status != MEZZO_OUT_OF_MEMORY || given->bytes == 0)
+        return status;
+    mzi_error_clear(e->ctx);
+    MZI_FAIL(e->ctx, status, "train.memory_mib is %lld, and evaluation takes %.1f of them: %s",
+             (long long)mezzo_config_int(e->config, "train.memory_mib"),
+             (double)given->taken / 0x1p20, why.text);
 }
 
 static mezzo_status make_trainer(mzi_experiment *e) {
@@ -180,8 +210,8 @@ static mezzo_status make_trainer(mzi_experiment *e) {
     e->steps = mezzo_config_int(c, "train.steps");
     if (e->steps == 0)
         e->steps = (samples + e->data.step_batch - 1) / e->data.step_batch;
-    uint64_t budget;
-    MZI_TRY(budget_of(e, &budget));
+    budget given;
+    MZI_TRY(budget_of(e, &given));
     const mezzo_trainer_config config = {.optimizer = optimizer_of(c, groups),
                                          .scaler = scaler_of(c),
                                          .clip = (float)mezzo_config_real(c, "train.clip"),
@@ -190,9 +220,9 @@ static mezzo_status make_trainer(mzi_experiment *e) {
                                          .no_salvage = !mezzo_config_bool(c, "train.salvage"),
                                          .meter_every = mezzo_config_int(c, "train.meter_every"),
                                          .ema = (float)mezzo_config_real(c, "train.ema"),
-                                         .memory_bytes = budget,
+                                         .memory_bytes = given.bytes,
                                          .schedule = schedule_of(c, e->steps)};
-    return mezzo_trainer_create(&e->trainer, e->model, &config);
+    return blame_budget(e, &given, mezzo_trainer_create(&e->trainer, e->model, &config));
 }
 
 /* What is in its range by itself, and still no trainer takes: bounds around `init`. */

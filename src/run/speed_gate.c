@@ -9,10 +9,6 @@
 
 #define SAVED_KEY "mezzo.speed_pins"
 
-enum {
-    PINS_MAX = 256
-};
-
 mezzo_status mzi_speed_pins(const mzi_experiment *e, mezzo_slow_layer *slow, int capacity,
                             int *count) {
     static const char key[] = "precision.speed_pins";
@@ -24,25 +20,37 @@ mezzo_status mzi_speed_pins(const mzi_experiment *e, mezzo_slow_layer *slow, int
     return MEZZO_OK;
 }
 
-/* Names end with a line feed each, which no name has. */
-static mezzo_status pin_saved(mzi_experiment *e, const char *value) {
-    mezzo_slow_layer slow[PINS_MAX];
-    int count = 0;
-    char *text = mzi_copy_text(e->ctx, value);
-    if (!text)
-        return mzi_out_of_memory(e->ctx, strlen(value) + 1, "the pins of a run");
-    size_t bytes = strlen(value) + 1;
-    for (char *name = text, *end; count < PINS_MAX && (end = strchr(name, '\n')) != NULL;
-         name = end + 1) {
+/* Names end with a line feed each, which no name has.  `text` gets ends of names in their place. */
+static void split_names(char *text, mezzo_slow_layer *slow) {
+    char *end;
+    for (char *name = text; (end = strchr(name, '\n')) != NULL; name = end + 1) {
         *end = '\0';
-        slow[count++] = (mezzo_slow_layer){.name = name};
+        *slow++ = (mezzo_slow_layer){.name = name};
     }
-    mezzo_status status = mzi_model_set_slow(e->model, slow, count);
+}
+
+static mezzo_status pin_saved(mzi_experiment *e, const char *value) {
+    size_t bytes = strlen(value) + 1;
+    int count = 0;
+    for (const char *at = value; (at = strchr(at, '\n')) != NULL; at++)
+        count++;
+    if (count == 0)
+        return MEZZO_OK;
+    size_t slow_bytes = (size_t)count * sizeof(mezzo_slow_layer);
+    mezzo_slow_layer *slow = mzi_alloc(e->ctx, slow_bytes);
+    char *text = mzi_copy_text(e->ctx, value);
+    mezzo_status status = MEZZO_OK;
+    if (slow && text) {
+        split_names(text, slow);
+        status = mzi_model_set_slow(e->model, slow, count);
+    } else {
+        status = mzi_out_of_memory(e->ctx, slow_bytes + bytes, "the pins of a run");
+    }
     mzi_free(e->ctx, text, bytes);
+    mzi_free(e->ctx, slow, slow_bytes);
     MZI_TRY(status);
-    if (count > 0)
-        mzi_log(e->ctx, MEZZO_LOG_INFO,
-                "speed gate: %d layers stay in f32, as where the weights were trained", count);
+    mzi_log(e->ctx, MEZZO_LOG_INFO,
+            "speed gate: %d layers stay in f32, as where the weights were trained", count);
     return MEZZO_OK;
 }
 

@@ -29,13 +29,15 @@ static uint64_t workers(const mezzo_model *model) {
     return (uint64_t)mzi_team_size(model->ctx->team);
 }
 
-/* What a plan of training holds: state, derived weights, arena, workspaces. */
+/* What a plan of training holds: state (of a split master both halves), derived weights, arena,
+ * workspaces. */
 static uint64_t bytes_of(const mezzo_model *model, const mzi_plan *plan) {
     uint64_t bytes = plan->arena_bytes + plan->worker_bytes * workers(model);
     for (int32_t v = 1; v < plan->graph->value_count; v++) {
-        mzi_value_kind kind = plan->graph->values[v].kind;
+        const mzi_value *value = &plan->graph->values[v];
+        mzi_value_kind kind = value->kind;
         if (kind == MZI_VALUE_PARAM || kind == MZI_VALUE_STATE || kind == MZI_VALUE_DERIVED)
-            bytes += mzi_value_bytes(&plan->graph->values[v]);
+            bytes += mzi_value_bytes(value) * (value->is_split ? 2 : 1);
     }
     return bytes;
 }
@@ -48,9 +50,12 @@ static mezzo_status trial(search *s, int32_t chosen, uint64_t *bytes) {
         s->patterns[k] = s->candidates[k].name;
     for (int32_t k = 0; k < model->recompute_count; k++)
         s->patterns[chosen + k] = model->recompute[k];
-    const mzi_plan_config config = {
-        .recipe = "", .recompute = s->patterns, .recompute_count = chosen + model->recompute_count};
-    MZI_TRY(mzi_trainer_graph_create(s->trainer, &graph));
+    const mzi_plan_config config = {.recipe = "",
+                                    .recompute = s->patterns,
+                                    .recompute_count = chosen + model->recompute_count,
+                                    .recompute_chosen = chosen,
+                                    .no_fuse = model->no_fuse};
+    MZI_TRY(mzi_trainer_graph_create(s->trainer, true, &graph));
     MZI_TRY(mzi_plan_create(&plan, graph, &model->backend->target, &config));
     *bytes = bytes_of(model, plan);
     mzi_plan_destroy(plan);
@@ -102,7 +107,7 @@ static int by_work(const void *a, const void *b) {
 static mezzo_status collect(search *s) {
     mezzo_model *model = s->trainer->model;
     mezzo_graph *graph;
-    mezzo_status status = mzi_trainer_graph_create(s->trainer, &graph);
+    mezzo_status status = mzi_trainer_graph_create(s->trainer, true, &graph);
     MZI_TRY(status);
     for (int32_t n = 0; n < graph->node_count && status == MEZZO_OK; n++) {
         const mzi_node *node = &graph->nodes[n];

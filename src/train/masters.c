@@ -119,7 +119,7 @@ static void say_why(mzi_state *state, const mzi_node *reader) {
         mzi_format(state->why, sizeof state->why, "%s reads it in f32", reader->op->name);
 }
 
-mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph) {
+mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph, bool is_trial) {
     mezzo_master form = model->precision.master;
     for (int32_t v = 1; v < graph->value_count && form != MEZZO_MASTER_F32; v++) {
         if (graph->values[v].kind != MZI_VALUE_PARAM || graph->values[v].tensor.dtype != MEZZO_F32)
@@ -131,8 +131,10 @@ mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph) {
             say_why(state, reader);
             continue;
         }
-        MZI_TRY(convert(model, state, form));
-        state->compute = MEZZO_BF16;
+        if (!is_trial) {
+            MZI_TRY(convert(model, state, form));
+            state->compute = MEZZO_BF16;
+        }
         mzi_master_lower(graph, v, form == MEZZO_MASTER_SPLIT);
     }
     return MEZZO_OK;

@@ -21,8 +21,8 @@ mezzo_status mzi_state_read(mezzo_model *model, const mzi_state *state, int64_t 
 
 /* Give the masters of a training graph, which has no update yet, the form that the model's
  * precision asks for where it can be had; the values stay.  Plans that exist are dropped if a form
- * changes. */
-mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph);
+ * changes.  On trial the graph alone changes, and the state stays as it is. */
+mezzo_status mzi_masters_choose(mezzo_model *model, mezzo_graph *graph, bool is_trial);
 /* Let a typed graph read masters in the forms that they have. */
 mezzo_status mzi_masters_follow(mezzo_model *model, mezzo_graph *graph);
 

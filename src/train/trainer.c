@@ -70,8 +70,8 @@ static mezzo_status check_config(mezzo_ctx *ctx, const mezzo_trainer_config *con
     return MEZZO_OK;
 }
 
-static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph) {
-    MZI_TRY(mzi_masters_choose(t->model, graph));
+static mezzo_status append_tail(mezzo_trainer *t, mezzo_graph *graph, bool is_trial) {
+    MZI_TRY(mzi_masters_choose(t->model, graph, is_trial));
     if (t->config.accumulate > 1)
         MZI_TRY(mzi_pass_accumulate(graph, &t->update.window));
     t->update.average_decay = (double)t->config.ema;
@@ -100,12 +100,12 @@ static mezzo_status give_memory(mezzo_trainer *t) {
     return MEZZO_OK;
 }
 
-mezzo_status mzi_trainer_graph_create(mezzo_trainer *t, mezzo_graph **out) {
+mezzo_status mzi_trainer_graph_create(mezzo_trainer *t, bool is_trial, mezzo_graph **out) {
     mezzo_graph *graph;
     t->update = (mzi_update){0};
     MZI_TRY(mzi_model_graph(t->model, MEZZO_ENTRY_TRAIN, &graph));
     graph->metered = true;
-    mezzo_status status = append_tail(t, graph);
+    mezzo_status status = append_tail(t, graph, is_trial);
     if (status != MEZZO_OK)
         mzi_graph_destroy(graph);
     else
@@ -118,7 +118,7 @@ static mezzo_status plan(mezzo_trainer *t) {
     char recipe[600];
     if (t->config.memory_bytes > 0)
         MZI_TRY(mzi_trainer_fit(t, t->config.memory_bytes));
-    MZI_TRY(mzi_trainer_graph_create(t, &graph));
+    MZI_TRY(mzi_trainer_graph_create(t, false, &graph));
     recipe_of(t, recipe, sizeof recipe);
     MZI_TRY(mzi_model_install(t->model, MEZZO_ENTRY_TRAIN, graph, recipe));
     return give_memory(t);

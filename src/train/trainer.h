@@ -38,7 +38,7 @@ static inline const mezzo_graph *mzi_trainer_graph(const mezzo_trainer *t) {
 }
 
 /* The graph of a step, typed and with its tail; meters come with its plan. */
-mezzo_status mzi_trainer_graph_create(mezzo_trainer *t, mezzo_graph **out);
+mezzo_status mzi_trainer_graph_create(mezzo_trainer *t, bool is_trial, mezzo_graph **out);
 /* Forward and backward of micro-batch k; `first`: the sums of the window start with it. */
 mezzo_status mzi_trainer_run(mezzo_trainer *t, const mezzo_binding *inputs, int count, int32_t k,
                              bool first, bool meters);

@@ -87,6 +87,10 @@ products() {
         [ "$(of_plan "all(o['type'] == 'f32' for o in p['operations'] if o['op'].startswith('conv2d') and o['name'].startswith('conv2'))")" -eq 1 ]
     done
     cmp whole/checkpoints/final/masters.safetensors second/checkpoints/final/masters.safetensors
+    # Whoever evaluates that run finds what it found itself.
+    "$MEZZO" eval "$examples/fashion-small.yaml" --weights whole --json --set data.limit=512 \
+        --set data.test_limit=64 >found.json
+    python3 -c "import json; a, b = json.load(open('found.json')), json.load(open('whole/summary.json')); assert (a['eval_loss'], a['eval_value']) == (b['eval_loss'], b['eval_value']), (a, b)"
     run -3 "$MEZZO" plan "$examples/fashion-small.yaml" \
         --set 'precision.speed_pins=[{layer: nothing}]'
     [[ "$output" == *"no operation \`nothing\`"* ]]
@@ -119,4 +123,14 @@ assert found["eval_loss"] == given["eval_loss"]' "$output"
     run -0 --separate-stderr "$MEZZO" sample "${small[@]}" --weights pinned --prompt a --tokens 2 \
         -v --set precision.speed_gate=off
     [[ "$stderr" != *"stay in f32"* ]]
+}
+
+@test "where the CPU multiplies BF16, so do products, with oneDNN and without" {
+    "$MEZZO" doctor --json >doctor.json
+    grep -q '"isa": *"avx512_bf16"' doctor.json || skip "no BF16 instructions"
+    grep -q '"bf16_native": *true' doctor.json
+    "$MEZZO" plan --json --precision bf16 --set data.kind=random --set data.vocab=64 \
+        --set 'model={kind: gpt2, layers: 1, heads: 2, channels: 64, context: 32}' >plan.json
+    [ "$(products f32)" -eq 0 ]
+    [ "$(products bf16)" -gt 0 ]
 }

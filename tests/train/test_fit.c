@@ -14,14 +14,24 @@ typedef struct fitted {
     bool repeats_gelu;
 } fitted;
 
-static mezzo_model *model_of(mezzo_ctx *ctx, gpt *n, const char *const *recompute, int count) {
+/* Besides the budget. */
+typedef struct choices {
+    const char *const *recompute;
+    int count;
+    mezzo_master master;
+    bool no_fuse;
+} choices;
+
+static mezzo_model *model_of(mezzo_ctx *ctx, gpt *n, const choices *c) {
     mezzo_model *model = NULL;
     const mezzo_model_config config = {.build = gpt_build,
                                        .user = n,
                                        .precision.compute = MEZZO_BF16,
+                                       .precision.master = c->master,
                                        .seed = 3,
-                                       .recompute = recompute,
-                                       .recompute_count = count};
+                                       .recompute = c->recompute,
+                                       .recompute_count = c->count,
+                                       .no_fuse = c->no_fuse};
     GPT_OK(ctx, mezzo_model_create(&model, ctx, &config, MEZZO_ENTRY_TRAIN));
     return model;
 }
@@ -45,13 +55,13 @@ static void look(mezzo_ctx *ctx, mezzo_model *model, fitted *out) {
     }
 }
 
-static fitted train(uint64_t budget, const char *const *recompute, int count) {
+static fitted train_as(uint64_t budget, const choices *c) {
     static gpt_batch batch;
     fitted f = {.recomputed = 0};
     gpt n = {.batch = GPT_SAMPLES, .dropout = 0.2f};
     mezzo_trainer *trainer = NULL;
     mezzo_ctx *ctx = net_ctx(2);
-    mezzo_model *model = model_of(ctx, &n, recompute, count);
+    mezzo_model *model = model_of(ctx, &n, c);
     GPT_OK(ctx, trainer_of(&trainer, model, budget));
     for (int64_t s = 0; s < STEPS; s++) {
         gpt_fill(&batch, s, 30);
@@ -63,6 +73,10 @@ static fitted train(uint64_t budget, const char *const *recompute, int count) {
     mezzo_model_destroy(model);
     mezzo_ctx_destroy(ctx);
     return f;
+}
+
+static fitted train(uint64_t budget, const char *const *recompute, int count) {
+    return train_as(budget, &(choices){.recompute = recompute, .count = count});
 }
 
 static void test_the_plan_keeps_to_the_budget(void **state) {
@@ -82,6 +96,21 @@ static void test_the_plan_keeps_to_the_budget(void **state) {
     }
 }
 
+/* Trials must count what the plan will hold: both halves of a master, operations that stay apart.
+ */
+static void test_every_form_keeps_to_the_budget(void **state) {
+    (void)state;
+    for (int master = MEZZO_MASTER_F32; master <= MEZZO_MASTER_BF16; master++)
+        for (int apart = 0; apart < 2; apart++) {
+            const choices c = {.master = (mezzo_master)master, .no_fuse = apart};
+            fitted all = train_as(0, &c);
+            uint64_t budget = all.bytes - 1;
+            fitted f = train_as(budget, &c);
+            assert_true(f.bytes <= budget && f.recomputed > 0);
+            assert_string_equal(f.hash, all.hash);
+        }
+}
+
 static void test_patterns_stand(void **state) {
     (void)state;
     static const char *const keep[] = {"!*gelu*"};
@@ -99,11 +128,16 @@ static void test_what_cannot_fit_says_so(void **state) {
     gpt n = {.batch = GPT_SAMPLES};
     mezzo_trainer *trainer = NULL;
     mezzo_ctx *ctx = net_ctx(1);
-    mezzo_model *model = model_of(ctx, &n, NULL, 0);
+    static float before[GPT_V * GPT_C], after[GPT_V * GPT_C];
+    mezzo_model *model = model_of(ctx, &n, &(choices){.master = MEZZO_MASTER_BF16});
+    int table = mezzo_model_state_find(model, "wte");
+    GPT_OK(ctx, mezzo_model_read(model, table, before, GPT_V * GPT_C));
     assert_int_equal(trainer_of(&trainer, model, 4096), MEZZO_OUT_OF_MEMORY);
     assert_null(trainer);
     assert_non_null(strstr(mezzo_ctx_error(ctx)->text, "with all of forward recomputed"));
-    GPT_OK(ctx, trainer_of(&trainer, model, 0)); /* nothing is left of the try */
+    GPT_OK(ctx, mezzo_model_read(model, table, after, GPT_V * GPT_C));
+    assert_memory_equal(before, after, sizeof before); /* not rounded to BF16 either */
+    GPT_OK(ctx, trainer_of(&trainer, model, 0));       /* nothing is left of the try */
     mezzo_trainer_destroy(trainer);
     mezzo_model_destroy(model);
     mezzo_ctx_destroy(ctx);
@@ -112,6 +146,7 @@ static void test_what_cannot_fit_says_so(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_plan_keeps_to_the_budget),
+        cmocka_unit_test(test_every_form_keeps_to_the_budget),
         cmocka_unit_test(test_patterns_stand),
         cmocka_unit_test(test_what_cannot_fit_says_so),
     };

@@ -28,13 +28,18 @@ typedef struct settings {
     bool no_fuse;
     int threads;
     float clip;
-    float loss_scale; /* at the start; 0: the default */
+    float loss_scale;   /* at the start; 0: the default */
+    const char *device; /* null: the default */
 } settings;
 
 static run begin_with(mezzo_build_fn *build, gpt *n, settings s) {
     run r = {.ctx = net_ctx(s.threads)};
-    const mezzo_model_config about = {
-        .build = build, .user = n, .precision.compute = s.compute, .seed = 3, .no_fuse = s.no_fuse};
+    const mezzo_model_config about = {.build = build,
+                                      .user = n,
+                                      .device = s.device,
+                                      .precision.compute = s.compute,
+                                      .seed = 3,
+                                      .no_fuse = s.no_fuse};
     mezzo_trainer_config config = {
         .optimizer = mezzo_optimizer_default("adamw"), .clip = s.clip, .accumulate = s.accumulate};
     config.optimizer.lr = 0.01f;
@@ -147,12 +152,13 @@ enum {
 };
 
 /* Losses and the state's hash after some steps, without clipping; the plan's activations. */
-static uint64_t train(mezzo_dtype compute, int32_t accumulate, bool no_fuse, double loss[STEPS],
-                      char hash[65]) {
+static uint64_t train(const char *device, mezzo_dtype compute, int32_t accumulate, bool no_fuse,
+                      double loss[STEPS], char hash[65]) {
     static gpt_batch batch;
     gpt n = {.batch = GPT_SAMPLES / accumulate, .dropout = 0.2f};
     mezzo_plan_info plan;
-    run r = begin(gpt_build, &n, compute, accumulate, no_fuse);
+    run r = begin_with(gpt_build, &n,
+                       (settings){compute, accumulate, no_fuse, .threads = 2, .device = device});
     for (int64_t s = 0; s < STEPS; s++) {
         gpt_fill(&batch, s, 30);
         mezzo_step_result result = gpt_step(r.ctx, r.trainer, &batch);
@@ -168,12 +174,13 @@ static uint64_t train(mezzo_dtype compute, int32_t accumulate, bool no_fuse, dou
 static void test_fusion_changes_no_bit(void **state) {
     (void)state;
     static const mezzo_dtype types[] = {MEZZO_F32, MEZZO_BF16, MEZZO_F16};
-    for (int k = 0; k < 6; k++) {
+    for (int k = 0; k < 9; k++) {
         char fused[65], plain[65];
         double loss[2][STEPS];
-        int32_t accumulate = k % 2 ? 4 : 1;
-        uint64_t bytes = train(types[k / 2], accumulate, false, loss[0], fused);
-        assert_true(bytes <= train(types[k / 2], accumulate, true, loss[1], plain));
+        const char *device = k < 6 ? "cpu" : "ref";
+        int32_t accumulate = k / 3 % 2 ? 4 : 1;
+        uint64_t bytes = train(device, types[k % 3], accumulate, false, loss[0], fused);
+        assert_true(bytes <= train(device, types[k % 3], accumulate, true, loss[1], plain));
         assert_string_equal(fused, plain);
         assert_memory_equal(loss[0], loss[1], sizeof loss[0]);
     }

@@ -130,6 +130,45 @@ static void test_other_types(void **state) {
     }
 }
 
+enum {
+    SHARED = 24
+};
+
+static mezzo_status build_shared(mezzo_graph *graph, void *user) {
+    (void)user;
+    const mezzo_init init = {MEZZO_INIT_UNIFORM, 1.0f};
+    mezzo_value x = mezzo_input(graph, "x", MEZZO_F32, mezzo_shape2(8, SHARED)), none = {0};
+    mezzo_value w = mezzo_param(graph, "w", mezzo_shape2(SHARED, SHARED), init);
+    x = mezzo_linear_with(graph, "first", x, w, none);
+    mezzo_loss(graph, mezzo_sum(graph, mezzo_linear_with(graph, "second", x, w, none)));
+    return MEZZO_OK;
+}
+
+/* What two operations add to a gradient is FP32, and so is their sum: rounded parts would be two
+ * roundings more. */
+static void test_shared_weight(void **state) {
+    (void)state;
+    static float x[8 * SHARED], g[2][SHARED * SHARED];
+    const mezzo_binding inputs[] = {{"x", x, sizeof x}};
+    const mezzo_trainer_config config = net_trainer_config();
+    for (int i = 0; i < 8 * SHARED; i++)
+        x[i] = (float)(i % 37) / 37.0f - 0.4f;
+    for (int k = 0; k < 2; k++) {
+        run r = {.ctx = net_ctx(1)};
+        mezzo_step_result result;
+        const mezzo_model_config about = {
+            .build = build_shared,
+            .precision = {.compute = MEZZO_BF16, .gradients = k ? MEZZO_BF16 : MEZZO_F32},
+            .seed = 3};
+        NET_OK(r.ctx, mezzo_model_create(&r.model, r.ctx, &about, MEZZO_ENTRY_TRAIN));
+        NET_OK(r.ctx, mezzo_trainer_create(&r.trainer, r.model, &config));
+        NET_OK(r.ctx, mezzo_trainer_step(r.trainer, inputs, 1, &result));
+        NET_OK(r.ctx, mezzo_trainer_read_gradient(r.trainer, "w", g[k], SHARED * SHARED));
+        end(&r);
+    }
+    assert_memory_equal(g[0], g[1], sizeof g[0]);
+}
+
 static void test_refused(void **state) {
     (void)state;
     run r = {0};
@@ -151,6 +190,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_other_types),
+        cmocka_unit_test(test_shared_weight),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

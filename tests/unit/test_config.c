@@ -430,6 +430,14 @@ static void test_assignments(void **state) {
     mezzo_text_free(ctx, before);
 }
 
+static void test_pins_without_the_gate(void **state) {
+    (void)state;
+    assert_int_equal(load("precision: {speed_gate: off, speed_pins: [{layer: a}]}"), MEZZO_OK);
+    assert_int_equal(mezzo_config_check(config), MEZZO_OK);
+    assert_non_null(strstr(logged, "precision.speed_pins has no effect with precision.speed_gate: "
+                                   "off"));
+}
+
 static void test_check(void **state) {
     (void)state;
     static const char *const cases[][2] = {
@@ -686,6 +694,7 @@ int main(void) {
         TEST(test_empty_is_fine),
         TEST(test_precedence_and_origins),
         TEST(test_assignments),
+        TEST(test_pins_without_the_gate),
         TEST(test_check),
         TEST(test_dump_loads_back),
         TEST(test_files),

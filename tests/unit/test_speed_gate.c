@@ -109,14 +109,53 @@ static void test_pins(void **state) {
     assert_int_equal(held, 3);
     mzi_graph_destroy(graph);
     mezzo_model_destroy(model);
-    slow.name = "d";
-    assert_int_equal(mezzo_model_create(&model, ctx, &config, MEZZO_ENTRY_TRAIN), MEZZO_CONFIG);
-    assert_non_null(strstr(mezzo_ctx_error(ctx)->text, "`d`"));
+    /* None, one that is no product, and a part of backward: none could be held in FP32. */
+    static const char *const others[] = {"d", "relu1", "b/dx"};
+    for (int k = 0; k < 3; k++) {
+        slow.name = others[k];
+        assert_int_equal(mezzo_model_create(&model, ctx, &config, MEZZO_ENTRY_TRAIN), MEZZO_CONFIG);
+        assert_non_null(strstr(mezzo_ctx_error(ctx)->text, others[k]));
+    }
+    mezzo_ctx_destroy(ctx);
+}
+
+static mezzo_status build_named(mezzo_graph *graph, void *user) {
+    (void)user;
+    mezzo_value x = mezzo_input(graph, "x", MEZZO_F32, mezzo_shape2(4, 8));
+    x = mezzo_linear(graph, "block", x, 8, true);
+    mezzo_loss(graph, mezzo_sum(graph, mezzo_linear(graph, "block/in", x, 8, true)));
+    return MEZZO_OK;
+}
+
+/* A name with a slash is a layer of its own. */
+static void test_pin_with_a_slash(void **state) {
+    (void)state;
+    mezzo_ctx *ctx;
+    mezzo_model *model;
+    mezzo_graph *graph;
+    int held = 0;
+    const mezzo_slow_layer slow = {"block/in", 12.0, 10.0};
+    const mezzo_model_config config = {.build = build_named,
+                                       .precision = {.compute = MEZZO_BF16,
+                                                     .speed_gate = MEZZO_SPEED_GATE_AUTO,
+                                                     .slow = &slow,
+                                                     .slow_count = 1}};
+    assert_int_equal(mezzo_ctx_create(&ctx, &(mezzo_ctx_config){.threads = 1}, NULL), MEZZO_OK);
+    assert_int_equal(mezzo_model_create(&model, ctx, &config, MEZZO_ENTRY_TRAIN), MEZZO_OK);
+    assert_int_equal(mzi_model_graph(model, MEZZO_ENTRY_TRAIN, &graph), MEZZO_OK);
+    for (int32_t n = 0; n < graph->node_count; n++)
+        if (strncmp(graph->nodes[n].name, "block/in", 8) == 0 &&
+            graph->nodes[n].rule == MZI_RULE_SPEED)
+            held++;
+    assert_int_equal(held, 3);
+    mzi_graph_destroy(graph);
+    mezzo_model_destroy(model);
     mezzo_ctx_destroy(ctx);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rule), cmocka_unit_test(test_measuring), cmocka_unit_test(test_pins)};
+        cmocka_unit_test(test_rule), cmocka_unit_test(test_measuring), cmocka_unit_test(test_pins),
+        cmocka_unit_test(test_pin_with_a_slash)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

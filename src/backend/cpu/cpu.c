@@ -86,11 +86,12 @@ static void describe(cpu_backend *cpu) {
     mezzo_isa isa = cpu->host.isa;
     mzi_format(cpu->versions, sizeof cpu->versions, "%s oneDNN %s", mezzo_isa_name(isa),
                cpu->dnnl ? mzi_dnnl_version() : "unused");
-    if (mzi_dnnl_has_bf16(cpu->dnnl))
+    /* Without oneDNN products are our own, and convolutions plain C in either type. */
+    if (isa >= MEZZO_ISA_AVX512_BF16 && (!cpu->dnnl || mzi_dnnl_has_bf16(cpu->dnnl)))
         return;
     mzi_format(cpu->no_bf16, sizeof cpu->no_bf16,
                isa < MEZZO_ISA_AVX512_BF16 ? "no BF16 instructions in %s"
-                                           : "no BF16 products without oneDNN's (%s)",
+                                           : "oneDNN is held below BF16 products (%s)",
                mezzo_isa_name(isa));
     cpu->host.base.target.no_bf16 = cpu->no_bf16;
 }

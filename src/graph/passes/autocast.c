@@ -124,23 +124,27 @@ static mezzo_status apply_contract(const autocast *pass, mzi_node *node) {
              node->name, node->op->name);
 }
 
+/* Names may have a `/` of their own. */
+static bool is_of_layer(const mzi_node *node, const char *layer) {
+    size_t size = strlen(layer);
+    return strncmp(node->name, layer, size) == 0 &&
+           (node->name[size] == '\0' || node->name[size] == '/');
+}
+
 /* Why BF16 is slower than FP32 there; null: it is not, or nobody asked. */
 static const char *why_slow(const autocast *pass, const mzi_node *node) {
     const mezzo_precision *precision = pass->precision;
-    char forward[NAME_MAX_BYTES];
     if (precision->speed_gate != MEZZO_SPEED_GATE_AUTO)
         return NULL;
     if (pass->no_bf16)
         return pass->no_bf16;
-    forward_name(node, forward);
     for (int k = 0; k < precision->slow_count; k++) {
         const mezzo_slow_layer *layer = &precision->slow[k];
-        if (strcmp(layer->name, forward) != 0)
-            continue;
-        return layer->bf16_us > 0.0
-                   ? mzi_arena_text(&pass->graph->arena, "measured: %.0f us in bf16, %.0f in f32",
-                                    layer->bf16_us, layer->f32_us)
-                   : "pinned: measured to be slower in bf16";
+        if (is_of_layer(node, layer->name))
+            return layer->bf16_us > 0.0 ? mzi_arena_text(&pass->graph->arena,
+                                                         "measured: %.0f us in bf16, %.0f in f32",
+                                                         layer->bf16_us, layer->f32_us)
+                                        : "pinned: measured to be slower in bf16";
     }
     return NULL;
 }
@@ -164,17 +168,23 @@ static mezzo_status apply_speed_gate(const autocast *pass, mzi_node *node) {
     return MEZZO_OK;
 }
 
+static bool is_layer(const mzi_node *node, const char *name) {
+    return node->phase == MZI_PHASE_FORWARD && node->op->cast == MEZZO_CAST_LOW &&
+           strcmp(node->name, name) == 0;
+}
+
 /* Of the layers that are said to be slow; forward has all of them. */
 static mezzo_status check_slow(const autocast *pass) {
     const mezzo_graph *graph = pass->graph;
     for (int k = 0; k < pass->precision->slow_count; k++) {
         const char *name = pass->precision->slow[k].name;
         int32_t n = 0;
-        while (n < graph->node_count && strcmp(graph->nodes[n].name, name) != 0)
+        while (n < graph->node_count && !is_layer(&graph->nodes[n], name))
             n++;
         if (n == graph->node_count && graph->entry == MEZZO_ENTRY_TRAIN)
             MZI_FAIL(graph->ctx, MEZZO_CONFIG,
-                     "speed gate: there is no operation `%s` to hold in f32; mezzo plan lists them",
+                     "speed gate: no operation `%s` of forward, of class low, is there to hold in "
+                     "f32; mezzo plan lists them",
                      name);
     }
     return MEZZO_OK;

@@ -21,15 +21,30 @@ enum {
     TILE = 64
 };
 
+/* A sum as it would be stored before another is added to it. */
+static double as_stored(const mzk_args *args, double sum) {
+    return args->out_type[0] == MEZZO_F32 ? (double)(float)sum : sum;
+}
+
 /* Row v of the gradient, added to operand `other` if that is not 0. */
 static void sum_tile(const mzk_args *args, int other, int64_t v, int64_t first, int64_t columns) {
     int64_t n = args->p.embed.n;
     double sum[TILE] = {0};
-    for (int64_t r = 0; r < args->p.embed.rows; r++)
-        for (int64_t j = 0; id_of(args, 1, r) == v && j < columns; j++)
+    bool any = false;
+    for (int64_t r = 0; r < args->p.embed.rows; r++) {
+        if (id_of(args, 1, r) != v)
+            continue;
+        any = true;
+        for (int64_t j = 0; j < columns; j++)
             sum[j] += get(args, 0, r * n + first + j);
-    for (int64_t j = 0; j < columns; j++)
-        put(args, 0, v * n + first + j, sum[j] + (other ? get(args, other, v * n + first + j) : 0));
+    }
+    for (int64_t j = 0; j < columns; j++) {
+        int64_t at = v * n + first + j;
+        if (!other)
+            put(args, 0, at, sum[j]);
+        else
+            put(args, 0, at, (any ? as_stored(args, sum[j]) : -0.0) + get(args, other, at));
+    }
 }
 
 static void sum_rows(const mzk_args *args, int other, int64_t begin, int64_t end) {

@@ -34,7 +34,7 @@ INLINE float ln_rstd(const void *x, mezzo_dtype type, int64_t row, int64_t C, fl
         centred = vf_keep(lanes_below(lanes), centred);
         sum[0] = vf_fma(centred, centred, sum[0]);
     }
-    return (float)(1 / sqrt((double)sum_of(sum) / (double)C + (double)eps));
+    return rstd_of(sum_of(sum), x, type, row, C, mean, eps);
 }
 
 INLINE void ln_lanes(void *y, const void *x, const float *gamma, const float *beta, types t,

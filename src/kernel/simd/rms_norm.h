@@ -19,7 +19,7 @@ INLINE float rms_rstd(const void *x, mezzo_dtype type, int64_t row, int64_t C, f
         vf v = lanes_load(x, type, row + c, C - c < VL ? C - c : VL);
         sum[0] = vf_fma(v, v, sum[0]);
     }
-    return (float)(1 / sqrt((double)sum_of(sum) / (double)C + (double)eps));
+    return rstd_of(sum_of(sum), x, type, row, C, 0, eps);
 }
 
 INLINE void rms_lanes(void *y, const void *x, const float *gamma, types t, int64_t row, int64_t c,
