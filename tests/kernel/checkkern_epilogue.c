@@ -101,7 +101,8 @@ static void check(ck_run *run, ck_case *c, const char *of) {
     for (int64_t t = c->end; t-- > 0;) /* tiles in another order */
         run->kernel->fn(&args, t, t + 1);
     run->calls += 2;
-    if (memcmp(alone, c->out[0].data, bytes) != 0)
+    /* Without figures a few rows by a transposed b are summed in shorter splits. */
+    if (!c->p.matmul.transpose_b && memcmp(alone, c->out[0].data, bytes) != 0)
         ck_fail(run, c, "other bits of c beside its figures");
     for (int64_t t = 0; t < c->end; t++)
         compare(run, c, t, part + t * MZK_STATS, of);
