@@ -5,14 +5,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/setup.sh"
 
 install_packages "
 python3-torch   PyTorch 1.13, the peer
+libblas3        the reference BLAS, in whose order the kept figures were summed
 libcmocka-dev   unit tests
 "
 build
+reference_blas=/usr/lib/$(gcc -print-multiarch)/blas # whichever one the system has chosen
 
 # compare TITLE FIGURES TEST
 compare() {
     printf '\n## %s: PyTorch, now and as kept in tests/parity/%s.json\n\n' "$1" "$2"
-    /usr/bin/python3 "tests/parity/$2.py" --compare "tests/parity/$2.json"
+    LD_LIBRARY_PATH=$reference_blas /usr/bin/python3 "tests/parity/$2.py" --compare "tests/parity/$2.json"
     printf '\n## %s: mezzo\n\n' "$1"
     MEZZO_SOURCE_DIR=$PWD "build/tests/$3" 2>&1
 }
