@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measures works and writes bench/results/NAME.json and .md; scripts/bench has set everything up.
 
-The machine's ceilings come first, after every work, and last; a run in which a register peak is ever
-below LEAST of its best is noise, and nothing is written."""
+The machine's ceilings come first, after every work, and last.  A work with a register peak below LEAST of
+the run's best on either side is noise: it is measured again when the others are done, and if ROUNDS are
+not enough, nothing is written."""
 import argparse
 import json
 import os
@@ -18,6 +19,7 @@ from measure import Bench, Failed, apart, machine, phases_with_roofline, product
 from works import CURVES, WARM_UP, WORKS, available
 
 LEAST = 0.95
+ROUNDS = 3
 LOSS_APART = {"bf16": 1e-2, "f32": 1e-4}
 MODES = ("eager", "compile")
 OPTIMIZER_PHASES = ("check", "update", "prepare")
@@ -34,7 +36,7 @@ class Noise(Exception):
 
 class Run:
     def __init__(self, bench, peers):
-        self.bench, self.wrong, self.profiles = bench, [], {}
+        self.bench, self.wrong, self.profiles = bench, {}, {}
         doctor = json.loads(run([bench.mezzo, "doctor", "--json"]))["build"]
         self.result = {
             "schema": 1,
@@ -52,20 +54,46 @@ class Run:
             self.result["peers"][name] = found
         self.peers = peers
 
-    def canary(self, peak_only=False):
-        """Measure the ceilings again; noise if one is, or was, below its best."""
+    def fell(self, sides):
+        """Why what was measured between these ceilings is noise; None if it is not."""
         told = self.result["ceilings"]
-        told.append(self.bench.ceilings(peak_only))
         for key in ("bf16_gflops", "f32_gflops"):
-            values = [c[key]["all"] for c in told if c[key]]
-            if values and min(values) < LEAST * max(values):
-                text = f"{key}: {min(values):.0f} once, {max(values):.0f} at best"
-                if not self.bench.quick:
-                    raise Noise(text)
-                say(f"   noise: {text}")
+            best = max((c[key]["all"] for c in told if c[key]), default=0)
+            low = min((told[k][key]["all"] for k in sides if told[k][key]), default=best)
+            if low < LEAST * best:
+                return f"{key}: {low:.0f} beside it, {best:.0f} at best"
+        return None
+
+    def canary(self, peak_only=False):
+        self.result["ceilings"].append(self.bench.ceilings(peak_only))
+
+    def measure(self, names):
+        """Each between two ceilings, and again while one of these is low."""
+        sides = {}
+        self.canary()
+        for _ in range(1 if self.bench.quick else ROUNDS):
+            for name in names:
+                first = len(self.result["ceilings"]) - 1
+                if name == "curves":
+                    self.curves()
+                elif name == "telemetry":
+                    self.result["telemetry"] = self.bench.telemetry(TELEMETRY)
+                else:
+                    self.work(name)
+                self.canary(peak_only=True)
+                sides[name] = range(first, len(self.result["ceilings"]))
+            noise = {name: self.fell(at) for name, at in sides.items()}
+            names = [name for name in sides if noise[name]]
+            for name in names:
+                say(f"== noise: {name}, {noise[name]}")
+            if not names:
+                break
+        self.canary()
+        if names and not self.bench.quick:
+            raise Noise("; ".join(f"{name}, {noise[name]}" for name in names))
 
     def against_peers(self, work, precision, ours, weights):
-        found = {}
+        found, wrong = {}, []
         for peer, python in self.peers.items():
             for mode in MODES if peer == "newest" else MODES[:1]:
                 say(f"   {precision}: PyTorch {self.result['peers'][peer]}, {mode}")
@@ -76,8 +104,9 @@ class Run:
                     continue
                 r["apart"] = apart(ours["losses"], r["losses"])
                 if not r["apart"] <= LOSS_APART[precision]:
-                    self.wrong.append(f"{work.title}, {precision}: losses {r['apart']:.1e} from PyTorch's ({peer}, {mode})")
+                    wrong.append(f"{work.title}, {precision}: losses {r['apart']:.1e} from PyTorch's ({peer}, {mode})")
                 say(f"      {r['step_ms']:.1f} ms a step, losses {r['apart']:.1e} apart")
+        self.wrong[work.title, precision] = wrong
         return found
 
     def work(self, name):
@@ -119,7 +148,6 @@ class Run:
             }
             if path := os.environ.get("MEZZO_LLMC"):
                 found["llmc"] = llmc(path)
-        self.canary(peak_only=True)
 
     def finish(self):
         """What needs the best ceilings of the whole run."""
@@ -141,7 +169,6 @@ class Run:
                     point |= {"step_ms": r["step_ms"], "tokens_per_s": batch * T / r["step_ms"] * 1e3}
                     self.result["curves"].append(point | {"peak_bytes": r["peak_bytes"]})
                     say(f"   {curve} {value} {precision}: {r['step_ms']:.1f} ms")
-            self.canary(peak_only=True)
 
 
 def parameters(plan):
@@ -194,20 +221,16 @@ def main():
     with tempfile.TemporaryDirectory(prefix="mezzo-bench-") as scratch:
         r = Run(Bench(options.build, scratch, peers, options.quick), peers)
         try:
-            r.canary()
-            for name in options.names:
-                r.curves() if name == "curves" else r.work(name)
-            if "gpt2" in options.names:
-                r.result["telemetry"] = r.bench.telemetry(TELEMETRY)
-            r.canary()
+            r.measure(options.names + ["telemetry"] * ("gpt2" in options.names))
             r.finish()
         except Noise as why:
             sys.exit(f"noise, nothing is written: {why}")
         except (Failed, subprocess.CalledProcessError) as why:
             sys.exit(f"failed, nothing is written: {why}")
-    if r.wrong and not options.quick:
-        sys.exit("not the same training, nothing is written:\n" + "\n".join(r.wrong))
-    say("\n".join(r.wrong))
+    wrong = "\n".join(line for lines in r.wrong.values() for line in lines)
+    if wrong and not options.quick:
+        sys.exit(f"not the same training, nothing is written:\n{wrong}")
+    say(wrong)
     everything = set(available()) <= set(options.names)
     write(r.result, "cpu" if everything else "-".join(options.names), options.quick)
 

@@ -111,7 +111,7 @@ MEZZO_API mezzo_value mezzo_softmax_cross_entropy(mezzo_graph *graph, mezzo_valu
                                                   mezzo_value labels, mezzo_value *correct,
                                                   mezzo_value *valid);
 /* The same of logits = x[...,K] weight[V,K]^T, a few rows at a time: they never take more than
- * 8 MiB, and backward makes them again. */
+ * 8 MiB (FP32: 16), and backward makes them again. */
 MEZZO_API mezzo_value mezzo_linear_cross_entropy(mezzo_graph *graph, const char *name,
                                                  mezzo_value x, mezzo_value weight,
                                                  mezzo_value labels, mezzo_value *correct,

@@ -10,21 +10,21 @@
  * Both at once is a node that passes/fuse.c makes of the two: it saves the logits again, and needs
  * the number of labelled rows before the first chunk.
  *
- * The logits of a chunk take at most 8 MiB, whatever V is.  Their gradients wait for those of the
- * next chunks until there are 160 rows, in 32 MiB at most: dw, which is larger than any cache, is
- * then read and written less often, and w is.  The chunks follow from the shapes, and dw adds them
- * in their order. */
+ * The logits of a chunk take at most 8 MiB in 16 bits, whatever V is, and in FP32 as many rows take
+ * twice that.  Their gradients wait for those of the next chunks until there are 160 rows, in 32 MiB
+ * at most: w and dw, which are larger than any cache, are then read and written less often.  The
+ * chunks follow from the shapes, and dw adds them in their order. */
 #include "graph/ops/labels.h"
 
 enum {
-    LOGITS_BYTES = 8 << 20,
+    LOGITS_BYTES = 8 << 20, /* in 16 bits */
     WAITING_ROWS = 160, /* whose gradients dx and dw are made of at once */
     WAITING_BYTES = 32 << 20
 };
 
-/* Rows of a chunk: whole tiles of 16 rows where 8 MiB hold so many. */
-static int64_t chunk_rows(int64_t M, int64_t V, mezzo_dtype dtype) {
-    int64_t rows = LOGITS_BYTES / (V * (int64_t)mezzo_dtype_bytes(dtype));
+/* Rows of a chunk, whatever the logits are stored in: whole tiles of 16 where 8 MiB hold so many. */
+static int64_t chunk_rows(int64_t M, int64_t V) {
+    int64_t rows = LOGITS_BYTES / (V * (int64_t)sizeof(uint16_t));
     rows = rows >= 16 ? rows / 16 * 16 : rows > 0 ? rows : 1;
     return rows < M ? rows : M;
 }
@@ -54,7 +54,7 @@ static head head_of(const mezzo_op_use *use) {
     head h = {
         .V = use->in[1].shape.dim[0], .K = use->in[1].shape.dim[1], .dtype = use->in[0].dtype};
     h.M = mezzo_shape_count(use->in[0].shape) / h.K;
-    h.rows = chunk_rows(h.M, h.V, h.dtype);
+    h.rows = chunk_rows(h.M, h.V);
     h.waiting = chunks_waiting(h.rows, h.V, h.dtype);
     h.grain = grain_of_rows(h.rows);
     return h;
