@@ -11,18 +11,18 @@
  * the number of labelled rows before the first chunk.
  *
  * The logits of a chunk take at most 8 MiB in 16 bits, whatever V is, and in FP32 as many rows take
- * twice that.  Their gradients wait for those of the next chunks until there are 160 rows, in 32 MiB
- * at most: w and dw, which are larger than any cache, are then read and written less often.  The
- * chunks follow from the shapes, and dw adds them in their order. */
+ * twice that.  Their gradients wait for those of the next chunks until there are 160 rows, in
+ * 32 MiB at most: w and dw, which are larger than any cache, are then read and written less often.
+ * The chunks follow from the shapes, and dw adds them in their order. */
 #include "graph/ops/labels.h"
 
 enum {
     LOGITS_BYTES = 8 << 20, /* in 16 bits */
-    WAITING_ROWS = 160, /* whose gradients dx and dw are made of at once */
+    WAITING_ROWS = 160,     /* whose gradients dx and dw are made of at once */
     WAITING_BYTES = 32 << 20
 };
 
-/* Rows of a chunk, whatever the logits are stored in: whole tiles of 16 where 8 MiB hold so many. */
+/* Rows of a chunk, whatever the logits are stored in: whole tiles of 16 if 8 MiB hold so many. */
 static int64_t chunk_rows(int64_t M, int64_t V) {
     int64_t rows = LOGITS_BYTES / (V * (int64_t)sizeof(uint16_t));
     rows = rows >= 16 ? rows / 16 * 16 : rows > 0 ? rows : 1;
